@@ -1,0 +1,87 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// MARK: - Instruction sets
+
+/// Kernels are compiled with optimisation even in debug builds, so that tests do not crawl.
+let optimized = ["-O"]
+
+func kernelTarget(_ name: String, path: String, march: String? = nil, defines: [String]) -> Target {
+  .target(
+    name: name,
+    dependencies: ["BatchLossKernelInterface"],
+    path: path,
+    swiftSettings: [.unsafeFlags(optimized + (march.map { ["-Xcc", "-march=\($0)"] } ?? []))]
+      + defines.map { .define($0) })
+}
+
+#if arch(x86_64)
+  let kernelTargets: [Target] = [
+    kernelTarget("BatchLossKernels", path: "Sources/Kernels", defines: []),
+    kernelTarget(
+      "BatchLossKernelsX86V3", path: "Sources/KernelsX86V3", march: "x86-64-v3",
+      defines: ["BATCHLOSS_FUSED", "BATCHLOSS_X86_V3"]),
+    kernelTarget(
+      "BatchLossKernelsX86V4", path: "Sources/KernelsX86V4", march: "x86-64-v4",
+      defines: ["BATCHLOSS_FUSED", "BATCHLOSS_X86_V4"]),
+  ]
+#else
+  let kernelTargets: [Target] = [
+    kernelTarget("BatchLossKernels", path: "Sources/Kernels", defines: ["BATCHLOSS_FUSED"])
+  ]
+#endif
+
+// MARK: - Package
+
+let package = Package(
+  name: "BatchLoss",
+  products: [
+    // Public API.
+    .library(name: "BatchLoss", targets: ["BatchLoss"]),
+    .executable(name: "batch-loss", targets: ["BatchLossTool"]),
+    .executable(name: "bench", targets: ["BatchLossBench"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // Implementation details of the library.
+    .systemLibrary(
+      name: "BatchLossCBLAS", path: "Sources/CBLAS", pkgConfig: "openblas lapacke",
+      providers: [.apt(["libopenblas-dev", "liblapacke-dev"]), .brew(["openblas", "lapack"])]),
+    .target(
+      name: "BatchLossKernelInterface", path: "Sources/KernelInterface",
+      swiftSettings: [.unsafeFlags(optimized)]),
+
+    // The library.
+    .target(
+      name: "BatchLoss",
+      dependencies: ["BatchLossCBLAS", "BatchLossKernelInterface"]
+        + kernelTargets.map { .target(name: $0.name) },
+      path: "Sources/BatchLoss",
+      swiftSettings: [.enableExperimentalFeature("Lifetimes")]),
+    .target(name: "BatchLossTensorFiles", path: "Sources/TensorFiles"),
+
+    // Commands.
+    .executableTarget(
+      name: "BatchLossTool",
+      dependencies: [
+        "BatchLoss", "BatchLossTensorFiles",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Sources/BatchLossTool"),
+    .executableTarget(
+      name: "BatchLossBench",
+      dependencies: [
+        "BatchLoss",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Sources/bench"),
+
+    // Tests.
+    .testTarget(
+      name: "BatchLossTensorFilesTests", dependencies: ["BatchLossTensorFiles"],
+      path: "Tests/TensorFilesTests"),
+  ] + kernelTargets,
+  swiftLanguageModes: [.v6]
+)
