@@ -9,7 +9,7 @@ let optimized = ["-O"]
 func kernelTarget(_ name: String, path: String, march: String? = nil, defines: [String]) -> Target {
   .target(
     name: name,
-    dependencies: ["BatchLossKernelInterface"],
+    dependencies: ["BatchLossFormulas", "BatchLossKernelInterface"],
     path: path,
     swiftSettings: [.unsafeFlags(optimized + (march.map { ["-Xcc", "-march=\($0)"] } ?? []))]
       + defines.map { .define($0) })
@@ -50,13 +50,16 @@ let package = Package(
       name: "BatchLossCBLAS", path: "Sources/CBLAS", pkgConfig: "openblas lapacke",
       providers: [.apt(["libopenblas-dev", "liblapacke-dev"]), .brew(["openblas", "lapack"])]),
     .target(
+      name: "BatchLossFormulas", path: "Sources/Formulas",
+      swiftSettings: [.unsafeFlags(optimized)]),
+    .target(
       name: "BatchLossKernelInterface", path: "Sources/KernelInterface",
       swiftSettings: [.unsafeFlags(optimized)]),
 
     // The library.
     .target(
       name: "BatchLoss",
-      dependencies: ["BatchLossCBLAS", "BatchLossKernelInterface"]
+      dependencies: ["BatchLossCBLAS", "BatchLossFormulas", "BatchLossKernelInterface"]
         + kernelTargets.map { .target(name: $0.name) },
       path: "Sources/BatchLoss",
       swiftSettings: [.enableExperimentalFeature("Lifetimes")]),

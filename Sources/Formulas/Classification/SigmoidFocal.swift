@@ -1,0 +1,50 @@
+/// Binary cross-entropy of logits that plays down what is already right (Lin et al. 2017, RetinaNet).
+///
+/// With p = σ(x) and u = p·(1 − y) + (1 − p)·y the probability of being wrong:
+/// ℓ = α_t·u^γ·CE, α_t = α·y + (1 − α)·(1 − y), or 1 without α. γ = 0 is the cross-entropy.
+/// ∂ℓ/∂x = α_t·u^γ·((p − y) + γ·CE·(1 − 2y)·p·(1 − p)/u).
+public struct SigmoidFocal: ElementwiseLoss {
+  /// The weight of positives, 1 − α that of negatives; `nil` weighs both alike.
+  public let alpha: Double?
+  /// How strongly well-classified samples are played down.
+  public let gamma: Double
+
+  /// Creates the loss.
+  /// - Throws: ``BatchLossError`` unless `alpha` is `nil` or in 0…1 and `gamma` is finite and ≥ 0.
+  public init(alpha: Double? = 0.25, gamma: Double = 2) throws(BatchLossError) {
+    if let alpha {
+      try BatchLossError.require(alpha >= 0 && alpha <= 1, "alpha", alpha, "a number from 0 to 1")
+    }
+    try BatchLossError.require(gamma >= 0 && gamma.isFinite, "gamma", gamma, "a finite number ≥ 0")
+    self.alpha = alpha
+    self.gamma = gamma
+  }
+
+  /// The focal loss and its derivative.
+  @inlinable @inline(__always)
+  public func evaluate<V: LossVector>(prediction: V, target: V) -> (loss: V, derivative: V) {
+    let negative = 1 - target
+    let tail = V.exp(-prediction.magnitude)
+    let isPositive = V(0) .< prediction
+    let wrongSide = target.replacing(with: negative, where: isPositive)
+    let linear = (wrongSide * prediction.magnitude).replacing(with: V(0), where: wrongSide .== V(0))
+    let entropy = linear + V.log(onePlus: tail)
+    let right = V(1) / (1 + tail)
+    let up = (tail * right).replacing(with: right, where: isPositive)
+    let down = right.replacing(with: tail * right, where: isPositive)
+    let slope = negative * up - target * down
+    var factor = V(1)
+    if let alpha { factor = alpha * target + (1 - alpha) * negative }
+    if gamma == 0 { return (factor * entropy, factor * slope) }
+
+    let wrong = negative * up + target * down
+    let power = V.exp(gamma * V.log(wrong))
+    let turn = gamma * (negative - target) * (up * down) / wrong
+    let isCertain = wrong .== V(0)
+    let scale = factor * power
+    return (
+      (scale * entropy).replacing(with: V(0), where: isCertain),
+      (scale * (slope + turn * entropy)).replacing(with: V(0), where: isCertain)
+    )
+  }
+}

@@ -1,0 +1,4 @@
+/// The scalar types that kernels are compiled for.
+public protocol KernelScalar: BinaryFloatingPoint, SIMDScalar, Sendable {}
+extension Float: KernelScalar {}
+extension Double: KernelScalar {}

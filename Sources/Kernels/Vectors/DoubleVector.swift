@@ -1,0 +1,94 @@
+import BatchLossFormulas
+
+#if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
+  import _Builtin_intrinsics.intel
+#endif
+
+extension SIMD8: LossVector where Scalar == Double {
+  public typealias Mask = SIMDMask<SIMD8<Int64>>
+
+  @inline(__always)
+  public init(_ value: Double) { self.init(repeating: Double(value)) }
+
+  @inline(__always)
+  public static func multiplyAdd(_ left: Self, _ right: Self, _ addend: Self) -> Self {
+    #if BATCHLOSS_FUSED
+      addend.addingProduct(left, right)
+    #else
+      left * right + addend
+    #endif
+  }
+
+  @inline(__always)
+  public var magnitude: Self {
+    unsafeBitCast(unsafeBitCast(self, to: SIMD8<UInt64>.self) & 0x7fff_ffff_ffff_ffff, to: Self.self)
+  }
+}
+
+extension SIMD8: KernelVector where Scalar == Double {
+  @inline(__always)
+  static var laneCount: Int { 8 }
+
+  @inline(__always)
+  init(lane: Double) { self.init(repeating: lane) }
+
+  @inline(__always)
+  static var ramp: Self { Self(0, 1, 2, 3, 4, 5, 6, 7) }
+
+  @inline(__always)
+  static func load(_ source: UnsafePointer<Double>) -> Self {
+    UnsafeRawPointer(source).loadUnaligned(as: Self.self)
+  }
+
+  @inline(__always)
+  func store(_ destination: UnsafeMutablePointer<Double>) {
+    UnsafeMutableRawPointer(destination).storeBytes(of: self, as: Self.self)
+  }
+
+  @inline(__always)
+  func stream(_ destination: UnsafeMutablePointer<Double>) {
+    #if BATCHLOSS_X86_V4
+      _mm512_stream_pd(destination, self)
+    #elseif BATCHLOSS_X86_V3
+      _mm256_stream_pd(destination, lowHalf)
+      _mm256_stream_pd(destination + 4, highHalf)
+    #else
+      store(destination)
+    #endif
+  }
+
+  @inline(__always)
+  static func count(_ mask: Mask) -> Int {
+    Int(Self(repeating: 0).replacing(with: Self(repeating: 1), where: mask).total)
+  }
+
+  @inline(__always)
+  var total: Double {
+    let four = lowHalf + highHalf
+    let two = four.lowHalf + four.highHalf
+    return two.x + two.y
+  }
+
+  @inline(__always)
+  var largest: Double {
+    let four = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
+    let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
+    return two.x < two.y ? two.y : two.x
+  }
+
+  @inline(__always)
+  static func exchange(_ a: inout Self, _ b: inout Self, distance: Int) {
+    let (x, y) = (a, b)
+    switch distance {
+    case 4:
+      a = Self(lowHalf: x.lowHalf, highHalf: y.lowHalf)
+      b = Self(lowHalf: x.highHalf, highHalf: y.highHalf)
+    case 2:
+      a = Self(x[0], x[1], y[0], y[1], x[4], x[5], y[4], y[5])
+      b = Self(x[2], x[3], y[2], y[3], x[6], x[7], y[6], y[7])
+    default:
+      a.oddHalf = y.evenHalf
+      b.evenHalf = x.oddHalf
+    }
+  }
+}

@@ -1,0 +1,142 @@
+import BatchLossFormulas
+
+// exp, log and their relatives for 16 floats. Coefficients: Scripts/derive_polynomials.py. Largest errors
+// over every float, measured: docs/numerics.md.
+
+/// Added and subtracted again, it rounds a float below 2²² to an integer, which is then in the low bits.
+private let roundingShift: Float = 0x1.8p23
+
+extension SIMD16 where Scalar == Float {
+  /// x = n·ln 2 + r with |r| ≤ ln 2 / 2 (a little more by rounding); n also as an integer.
+  @inline(__always)
+  private static func reduced(_ x: Self) -> (integer: SIMD16<Int32>, n: Self, r: Self) {
+    let shifted = multiplyAdd(x, Self(repeating: 0x1.715476p0), Self(repeating: roundingShift))
+    let n = shifted - Self(repeating: roundingShift)
+    let integer =
+      unsafeBitCast(shifted, to: SIMD16<Int32>.self)
+      &- SIMD16<Int32>(repeating: Int32(bitPattern: roundingShift.bitPattern))
+    var r = multiplyAdd(n, Self(repeating: -0x1.62e4p-1), x)
+    r = multiplyAdd(n, Self(repeating: -0x1.7f7d1cp-20), r)
+    return (integer, n, r)
+  }
+
+  /// eʳ − 1 for |r| ≤ ln 2 / 2.
+  @inline(__always)
+  private static func expMinusOne(reduced r: Self) -> Self {
+    var tail = multiplyAdd(Self(repeating: 0x1.6a247cp-10), r, Self(repeating: 0x1.1239d4p-7))
+    tail = multiplyAdd(tail, r, Self(repeating: 0x1.5558f0p-5))
+    tail = multiplyAdd(tail, r, Self(repeating: 0x1.555492p-3))
+    tail = multiplyAdd(tail, r, Self(repeating: 0x1.fffffcp-2))
+    return multiplyAdd(tail, r * r, r)
+  }
+
+  /// 2ⁿ for −126 ≤ n ≤ 127.
+  @inline(__always)
+  private static func power(ofTwo n: SIMD16<Int32>) -> Self {
+    unsafeBitCast((n &+ SIMD16<Int32>(repeating: 127)) &<< SIMD16<Int32>(repeating: 23), to: Self.self)
+  }
+
+  @inline(__always)
+  public static func exp(_ x: Self) -> Self {
+    let limited = minimum(maximum(x, Self(repeating: -104)), Self(repeating: 89))
+    let (integer, _, r) = reduced(limited)
+    // Two factors, so that neither leaves the range where the product is subnormal or overflows.
+    let half = integer &>> SIMD16<Int32>(repeating: 1)
+    let mantissa = Self(repeating: 1) + expMinusOne(reduced: r)
+    return mantissa * power(ofTwo: half) * power(ofTwo: integer &- half)
+  }
+
+  @inline(__always)
+  static func exp(nonPositive x: Self) -> Self {
+    let (integer, _, r) = reduced(x)
+    let mantissa = Self(repeating: 1) + expMinusOne(reduced: r)
+    let scaled = unsafeBitCast(
+      unsafeBitCast(mantissa, to: SIMD16<Int32>.self) &+ (integer &<< SIMD16<Int32>(repeating: 23)),
+      to: Self.self)
+    // log(2⁻¹²⁶); below it the shifted exponent would wrap.
+    return scaled.replacing(with: Self(repeating: 0), where: x .< Self(repeating: -0x1.5d589ep6))
+  }
+
+  @inline(__always)
+  public static func expMinusOne(_ x: Self) -> Self {
+    let limited = minimum(maximum(x, Self(repeating: -18)), Self(repeating: 89))
+    let (integer, _, r) = reduced(limited)
+    let half = integer &>> SIMD16<Int32>(repeating: 1)
+    let (first, second) = (power(ofTwo: half), power(ofTwo: integer &- half))
+    // 2ⁿ·(eʳ − 1) + (2ⁿ − 1), halved where 2ⁿ itself would overflow.
+    let scaled = expMinusOne(reduced: r) * first
+    let result = multiplyAdd(scaled, second, multiplyAdd(first, second, Self(repeating: -1)))
+    return result.replacing(
+      with: (scaled + first) * second, where: Self(repeating: 80) .< limited)
+  }
+
+  /// log(1 + f) + k·ln 2 for √½ ≤ 1 + f < √2.
+  @inline(__always)
+  private static func log(onePlusReduced f: Self, exponent k: Self) -> Self {
+    var tail = multiplyAdd(Self(repeating: -0x1.41f448p-4), f, Self(repeating: 0x1.07cf9ep-3))
+    tail = multiplyAdd(tail, f, Self(repeating: -0x1.0cde9cp-3))
+    tail = multiplyAdd(tail, f, Self(repeating: 0x1.226e68p-3))
+    tail = multiplyAdd(tail, f, Self(repeating: -0x1.5478c4p-3))
+    tail = multiplyAdd(tail, f, Self(repeating: 0x1.99a596p-3))
+    tail = multiplyAdd(tail, f, Self(repeating: -0x1.00021ep-2))
+    tail = multiplyAdd(tail, f, Self(repeating: 0x1.55554ap-2))
+    let square = f * f
+    let cubic = multiplyAdd(tail * square, f, k * Self(repeating: 0x1.7f7d1cp-20))
+    let correction = multiplyAdd(square, Self(repeating: -0.5), cubic)
+    return multiplyAdd(k, Self(repeating: 0x1.62e4p-1), f + correction)
+  }
+
+  /// Splits a positive normal number into 2ᵏ·(1 + f).
+  @inline(__always)
+  private static func split(_ x: Self) -> (k: SIMD16<Int32>, mantissa: Self) {
+    let bits = unsafeBitCast(x, to: SIMD16<Int32>.self)
+    let k = (bits &- SIMD16<Int32>(repeating: 0x3f35_04f3)) &>> SIMD16<Int32>(repeating: 23)
+    let mantissa = bits &- (k &<< SIMD16<Int32>(repeating: 23))
+    return (k, unsafeBitCast(mantissa, to: Self.self))
+  }
+
+  /// A small integer as a float.
+  @inline(__always)
+  private static func float(_ integer: SIMD16<Int32>) -> Self {
+    let bits = integer &+ SIMD16<Int32>(repeating: Int32(bitPattern: roundingShift.bitPattern))
+    return unsafeBitCast(bits, to: Self.self) - Self(repeating: roundingShift)
+  }
+
+  /// Puts the values of log at 0, below 0, at ∞ and NaN in place.
+  @inline(__always)
+  private func withLogarithmLimits(of x: Self) -> Self {
+    let infinity = Self(repeating: .infinity)
+    return self.replacing(with: Self(repeating: -.infinity), where: x .== .zero)
+      .replacing(with: Self(repeating: .nan), where: x .< .zero)
+      .replacing(with: x, where: .!(x .< infinity))
+  }
+
+  @inline(__always)
+  public static func log(_ x: Self) -> Self {
+    let isSubnormal = x .< Self(repeating: .leastNormalMagnitude)
+    let normal = x.replacing(with: x * Self(repeating: 0x1p23), where: isSubnormal)
+    let (k, mantissa) = split(normal)
+    let exponent = float(k).replacing(with: float(k) - Self(repeating: 23), where: isSubnormal)
+    return log(onePlusReduced: mantissa - Self(repeating: 1), exponent: exponent)
+      .withLogarithmLimits(of: x)
+  }
+
+  @inline(__always)
+  public static func log(onePlus x: Self) -> Self {
+    let sum = Self(repeating: 1) + x
+    let (k, mantissa) = split(sum)
+    // What rounding took from 1 + x, on the scale of the mantissa; nothing where x alone decides.
+    let lost = (x - (sum - Self(repeating: 1))) * power(ofTwo: SIMD16<Int32>(repeating: 0) &- k)
+    let correction = lost.replacing(with: Self(repeating: 0), where: Self(repeating: 0x1p60) .< x)
+    return log(onePlusReduced: (mantissa - Self(repeating: 1)) + correction, exponent: float(k))
+      .withLogarithmLimits(of: sum)
+  }
+
+  @inline(__always)
+  public static func tanh(_ x: Self) -> Self {
+    // −expm1(−2|x|) / (2 + expm1(−2|x|)), with the sign of x.
+    let decay = expMinusOne(.zero - (x.magnitude + x.magnitude))
+    let result = (.zero - decay) / (Self(repeating: 2) + decay)
+    return result.replacing(with: .zero - result, where: x .< .zero)
+  }
+}

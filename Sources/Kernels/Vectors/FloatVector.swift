@@ -1,0 +1,108 @@
+import BatchLossFormulas
+
+#if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
+  import _Builtin_intrinsics.intel
+#endif
+
+extension SIMD16: LossVector where Scalar == Float {
+  public typealias Mask = SIMDMask<SIMD16<Int32>>
+
+  @inline(__always)
+  public init(_ value: Double) { self.init(repeating: Float(value)) }
+
+  @inline(__always)
+  public static func multiplyAdd(_ left: Self, _ right: Self, _ addend: Self) -> Self {
+    #if BATCHLOSS_FUSED
+      addend.addingProduct(left, right)
+    #else
+      left * right + addend
+    #endif
+  }
+
+  @inline(__always)
+  public var magnitude: Self {
+    unsafeBitCast(unsafeBitCast(self, to: SIMD16<UInt32>.self) & 0x7fff_ffff, to: Self.self)
+  }
+}
+
+extension SIMD16: KernelVector where Scalar == Float {
+  @inline(__always)
+  static var laneCount: Int { 16 }
+
+  @inline(__always)
+  init(lane: Float) { self.init(repeating: lane) }
+
+  @inline(__always)
+  static var ramp: Self { Self(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) }
+
+  @inline(__always)
+  static func load(_ source: UnsafePointer<Float>) -> Self {
+    UnsafeRawPointer(source).loadUnaligned(as: Self.self)
+  }
+
+  @inline(__always)
+  func store(_ destination: UnsafeMutablePointer<Float>) {
+    UnsafeMutableRawPointer(destination).storeBytes(of: self, as: Self.self)
+  }
+
+  @inline(__always)
+  func stream(_ destination: UnsafeMutablePointer<Float>) {
+    #if BATCHLOSS_X86_V4
+      _mm512_stream_ps(destination, self)
+    #elseif BATCHLOSS_X86_V3
+      _mm256_stream_ps(destination, lowHalf)
+      _mm256_stream_ps(destination + 8, highHalf)
+    #else
+      store(destination)
+    #endif
+  }
+
+  @inline(__always)
+  static func count(_ mask: Mask) -> Int {
+    Int(Self(repeating: 0).replacing(with: Self(repeating: 1), where: mask).total)
+  }
+
+  @inline(__always)
+  var total: Double { (Self.widened(lowHalf) + Self.widened(highHalf)).total }
+
+  /// Lane by lane, since the generic conversion of the standard library is not inlined.
+  @inline(__always)
+  private static func widened(_ x: SIMD8<Float>) -> SIMD8<Double> {
+    SIMD8(
+      Double(x[0]), Double(x[1]), Double(x[2]), Double(x[3]),
+      Double(x[4]), Double(x[5]), Double(x[6]), Double(x[7]))
+  }
+
+  @inline(__always)
+  var largest: Float {
+    let eight = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
+    let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.lowHalf .< eight.highHalf)
+    let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
+    return two.x < two.y ? two.y : two.x
+  }
+
+  @inline(__always)
+  static func exchange(_ a: inout Self, _ b: inout Self, distance: Int) {
+    let (x, y) = (a, b)
+    switch distance {
+    case 8:
+      a = Self(lowHalf: x.lowHalf, highHalf: y.lowHalf)
+      b = Self(lowHalf: x.highHalf, highHalf: y.highHalf)
+    case 4:
+      a = Self(
+        x[0], x[1], x[2], x[3], y[0], y[1], y[2], y[3], x[8], x[9], x[10], x[11], y[8], y[9], y[10], y[11])
+      b = Self(
+        x[4], x[5], x[6], x[7], y[4], y[5], y[6], y[7],
+        x[12], x[13], x[14], x[15], y[12], y[13], y[14], y[15])
+    case 2:
+      a = Self(
+        x[0], x[1], y[0], y[1], x[4], x[5], y[4], y[5], x[8], x[9], y[8], y[9], x[12], x[13], y[12], y[13])
+      b = Self(
+        x[2], x[3], y[2], y[3], x[6], x[7], y[6], y[7],
+        x[10], x[11], y[10], y[11], x[14], x[15], y[14], y[15])
+    default:
+      a.oddHalf = y.evenHalf
+      b.evenHalf = x.oddHalf
+    }
+  }
+}

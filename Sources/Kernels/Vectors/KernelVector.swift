@@ -1,0 +1,65 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+#if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
+  import _Builtin_intrinsics.intel
+#endif
+
+/// What kernels need of a vector beyond the arithmetic of formulas: memory and lanes.
+///
+/// Kernels are generic over it and specialised for `SIMD16<Float>` and `SIMD8<Double>`: 64 bytes, one
+/// AVX-512 register, two of AVX2, four of SSE or NEON. The lane count is the same on every level, so sums
+/// are added in the same order everywhere.
+protocol KernelVector: LossVector {
+  associatedtype Lane: KernelScalar
+  static var laneCount: Int { get }
+
+  init(lane: Lane)
+  /// 0, 1, 2 … in the lanes.
+  static var ramp: Self { get }
+  subscript(lane: Int) -> Lane { get set }
+
+  static func load(_ source: UnsafePointer<Lane>) -> Self
+  func store(_ destination: UnsafeMutablePointer<Lane>)
+  /// A non-temporal store; the address must be a multiple of 64.
+  func stream(_ destination: UnsafeMutablePointer<Lane>)
+
+  /// eˣ for x ≤ 0: 0 where the result would be subnormal, NaN stays NaN.
+  static func exp(nonPositive x: Self) -> Self
+
+  /// How many lanes are true.
+  static func count(_ mask: Mask) -> Int
+  /// The sum of the lanes in float64, by halves.
+  var total: Double { get }
+  /// The largest lane; lanes with NaN do not count.
+  var largest: Lane { get }
+
+  /// One step of a transposition: swaps the odd blocks of `distance` lanes of `a` with the even ones of `b`.
+  static func exchange(_ a: inout Self, _ b: inout Self, distance: Int)
+}
+
+extension KernelVector {
+  /// The first `count` lanes from memory, `padding` in the others; reads nothing beyond.
+  @inline(__always)
+  static func load(_ source: UnsafePointer<Lane>, count: Int, padding: Lane = 0) -> Self {
+    var result = Self(lane: padding)
+    for lane in 0..<count { result[lane] = source[lane] }
+    return result
+  }
+
+  /// Stores the first `count` lanes and nothing beyond.
+  @inline(__always)
+  func store(_ destination: UnsafeMutablePointer<Lane>, count: Int) {
+    for lane in 0..<count { destination[lane] = self[lane] }
+  }
+
+  /// Lanes below `count`.
+  @inline(__always)
+  static func first(_ count: Int) -> Mask { ramp .< Self(lane: Lane(count)) }
+
+  /// A store that bypasses the cache when `streams`.
+  @inline(__always)
+  func store(_ destination: UnsafeMutablePointer<Lane>, streams: Bool) {
+    if streams { stream(destination) } else { store(destination) }
+  }
+}

@@ -1,0 +1,3 @@
+import BatchLossFormulas
+
+extension SIMDMask: LossMask {}
