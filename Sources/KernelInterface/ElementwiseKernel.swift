@@ -13,6 +13,8 @@ package struct ElementwiseArguments<Scalar: KernelScalar> {
   package var gradientScale: Scalar
   /// Whether the gradient bypasses the cache.
   package var streams: Bool
+  /// Whether `active` is wanted.
+  package var countsActive: Bool
   /// Out: the sum of the weighted losses, in float64.
   package var sum: Double = 0
   /// Out: how many weighted losses are greater than 0.
@@ -21,7 +23,7 @@ package struct ElementwiseArguments<Scalar: KernelScalar> {
   package init(
     predictions: UnsafePointer<Scalar>, targets: UnsafePointer<Scalar>, weights: UnsafePointer<Scalar>?,
     weight: Scalar, gradient: UnsafeMutablePointer<Scalar>?, losses: UnsafeMutablePointer<Scalar>?,
-    count: Int, gradientScale: Scalar, streams: Bool
+    count: Int, gradientScale: Scalar, streams: Bool, countsActive: Bool
   ) {
     self.predictions = predictions
     self.targets = targets
@@ -32,6 +34,7 @@ package struct ElementwiseArguments<Scalar: KernelScalar> {
     self.count = count
     self.gradientScale = gradientScale
     self.streams = streams
+    self.countsActive = countsActive
   }
 }
 

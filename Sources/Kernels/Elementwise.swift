@@ -9,7 +9,8 @@ private let flushInterval = 512
 func elementwise<Loss: ElementwiseLoss, V: KernelVector>(
   _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
 ) {
-  let isPlain = arguments.weights == nil && arguments.weight == 1 && arguments.losses == nil
+  let isPlain =
+    arguments.weights == nil && arguments.weight == 1 && arguments.losses == nil && !arguments.countsActive
   if isPlain, let gradient = arguments.gradient {
     if arguments.streams && UInt(bitPattern: gradient) & 63 == 0 {
       plain(loss, &arguments, as: V.self) { index, derivative in derivative.stream(gradient + index) }

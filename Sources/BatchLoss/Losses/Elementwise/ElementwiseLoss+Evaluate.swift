@@ -1,0 +1,219 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+extension ElementwiseLoss {
+  /// The cost of a batch and, on request, its gradient and the losses of its elements, in one pass.
+  ///
+  /// cost = Σ wᵢ·ℓ(xᵢ, tᵢ) / D and gradientᵢ = wᵢ·ℓ′(xᵢ, tᵢ) / D over the `rows` × `columns` elements, each of
+  /// which counts as one sample.
+  ///
+  /// - Parameters:
+  ///   - predictions: `rows` × `columns` predictions x.
+  ///   - targets: As many targets t.
+  ///   - weights: A factor an element (`rows` × `columns`) or a row (`rows` × 1). An element of weight 0
+  ///     contributes exactly 0 to value and gradient, even where it holds NaN.
+  ///   - reduction: What the sum is divided by; with weights, `.mean` divides by their sum.
+  ///   - denominator: Overrides the divisor, so that micro-batches give the gradient of one batch.
+  ///   - losses: Receives the weighted loss of every element.
+  ///   - gradient: Receives the derivative of the cost by each prediction.
+  ///   - engine: Workers and scratch memory.
+  /// - Returns: Sum and denominator in float64. The bits depend on data and shape, not on the worker count.
+  /// - Throws: ``BatchLossError`` for shapes that do not match, predictions outside ``predictionRange``
+  ///   or a bad denominator; nothing has been written then.
+  @discardableResult
+  public func evaluate<Scalar: LossScalar>(
+    _ predictions: borrowing MatrixView<Scalar>,
+    targets: borrowing MatrixView<Scalar>,
+    weights: MatrixView<Scalar>? = nil,
+    reduction: Reduction = .mean,
+    denominator: Double? = nil,
+    losses: consuming MutableMatrixView<Scalar>? = nil,
+    gradient: consuming MutableMatrixView<Scalar>? = nil,
+    engine: Engine = .shared
+  ) throws(BatchLossError) -> Cost {
+    let evaluation = ElementwiseEvaluation(
+      predictions: predictions.memory, targets: targets.memory, weights: weights?.memory,
+      reduction: reduction, denominator: denominator,
+      losses: memory(of: losses), gradient: memory(of: gradient), engine: engine)
+    return try evaluation.run(self)
+  }
+
+  /// The cost of a batch whose predictions are replaced by the gradient.
+  ///
+  /// As `evaluate`, without a second buffer.
+  @discardableResult
+  public func evaluateInPlace<Scalar: LossScalar>(
+    _ predictions: consuming MutableMatrixView<Scalar>,
+    targets: borrowing MatrixView<Scalar>,
+    weights: MatrixView<Scalar>? = nil,
+    reduction: Reduction = .mean,
+    denominator: Double? = nil,
+    losses: consuming MutableMatrixView<Scalar>? = nil,
+    engine: Engine = .shared
+  ) throws(BatchLossError) -> Cost {
+    let evaluation = ElementwiseEvaluation(
+      predictions: predictions.memory, targets: targets.memory, weights: weights?.memory,
+      reduction: reduction, denominator: denominator,
+      losses: memory(of: losses), gradient: predictions.memory, engine: engine)
+    return try evaluation.run(self)
+  }
+
+  /// The cost of a batch and its gradient in a new matrix.
+  public func costAndGradient<Scalar: LossScalar>(
+    _ predictions: borrowing MatrixView<Scalar>,
+    targets: borrowing MatrixView<Scalar>,
+    weights: MatrixView<Scalar>? = nil,
+    reduction: Reduction = .mean,
+    engine: Engine = .shared
+  ) throws(BatchLossError) -> (cost: Cost, gradient: Matrix<Scalar>) {
+    var gradient = try Matrix<Scalar>(rows: predictions.rows, columns: predictions.columns)
+    let cost = try evaluate(
+      predictions, targets: targets, weights: weights, reduction: reduction,
+      gradient: gradient.mutableView, engine: engine)
+    return (cost, gradient)
+  }
+}
+
+/// One call of an element-wise loss.
+struct ElementwiseEvaluation<Scalar: LossScalar> {
+  let predictions: RowMajor<Scalar>
+  let targets: RowMajor<Scalar>
+  let weights: RowMajor<Scalar>?
+  let reduction: Reduction
+  let denominator: Double?
+  let losses: RowMajor<Scalar>?
+  let gradient: RowMajor<Scalar>?
+  let engine: Engine
+
+  /// Elements a block: two inputs and an output of `Float` fill 192 KiB, a part of every L2 cache.
+  private static var blockSize: Int { 16384 }
+
+  func run<Loss: ElementwiseLoss>(_ loss: Loss) throws(BatchLossError) -> Cost {
+    try validate()
+    let kernels = try KernelTable.kernels(Scalar.self)
+    guard let kernel = kernels.elementwise[ObjectIdentifier(Loss.self)] else {
+      throw BatchLossError(
+        .unsupportedCombination, parameter: "loss", expected: "a listed loss", actual: "\(Loss.self)")
+    }
+    if let range = loss.predictionRange { try validate(predictionsIn: range) }
+    return withUnsafePointer(to: loss) { pointer in
+      let loss = UnsafeRawPointer(pointer)
+      var divisor: Double
+      switch (denominator, reduction) {
+      case (let given?, _): divisor = given
+      case (nil, .mean): divisor = weightSum()
+      case (nil, .meanOverCount): divisor = Double(predictions.count)
+      case (nil, .batchMean): divisor = Double(predictions.rows)
+      case (nil, .sum): divisor = 1
+      case (nil, .meanOverActive):
+        divisor = Double(pass(loss, kernel, scale: 0, counts: true, writes: false).active)
+      }
+      let writes = divisor != 0
+      if !writes, let gradient { gradient.fill(0) }
+      let partial = pass(
+        loss, kernel, scale: Scalar(writes ? 1 / divisor : 0), counts: false, writes: writes)
+      if predictions.count == 0 && reduction == .sum && denominator == nil { divisor = 1 }
+      return Cost(sum: partial.sum, denominator: divisor)
+    }
+  }
+
+  // MARK: Passes over the batch
+
+  private func pass(
+    _ loss: UnsafeRawPointer, _ kernel: ElementwiseKernel<Scalar>, scale: Scalar, counts: Bool, writes: Bool
+  ) -> PartialSums {
+    let gradient = writes ? gradient : nil
+    let streams = gradient.map { NonTemporal.isWorthwhile($0) && $0.base != predictions.base } ?? false
+    let losses = writes || !counts ? losses : nil
+    func run(_ row: Int, _ column: Int, _ count: Int) -> PartialSums {
+      let sharesWeight = weights.map { $0.columns != predictions.columns } ?? true
+      var arguments = ElementwiseArguments<Scalar>(
+        predictions: UnsafePointer(predictions.pointer(row, column)),
+        targets: UnsafePointer(targets.pointer(row, column)),
+        weights: sharesWeight ? nil : weights.map { UnsafePointer($0.pointer(row, column)) },
+        weight: sharesWeight ? weights?.pointer(row, 0).pointee ?? 1 : 1,
+        gradient: gradient?.pointer(row, column), losses: losses?.pointer(row, column),
+        count: count, gradientScale: scale, streams: streams, countsActive: counts)
+      kernel(loss, &arguments)
+      return PartialSums(sum: arguments.sum, active: arguments.active)
+    }
+    return forEachRun(run)
+  }
+
+  /// Calls `run` for stretches of elements that are contiguous in every operand.
+  private func forEachRun(_ run: (_ row: Int, _ column: Int, _ count: Int) -> PartialSums) -> PartialSums {
+    let isFlat =
+      predictions.isContiguous && targets.isContiguous && gradient?.isContiguous ?? true
+      && losses?.isContiguous ?? true
+      && weights.map { $0.columns == predictions.columns && $0.isContiguous } ?? true
+    if isFlat {
+      let partition = BlockPartition(of: predictions.count, blockSize: Self.blockSize)
+      return engine.sum(overBlocks: partition.blocks) { block, _ in
+        let range = partition[block]
+        return run(0, range.lowerBound, range.count)
+      }
+    }
+    let columns = predictions.columns
+    guard columns > 0 else { return PartialSums() }
+    let partition = BlockPartition(of: predictions.rows, blockSize: Self.blockSize / columns)
+    return engine.sum(overBlocks: partition.blocks) { block, _ in
+      var total = PartialSums()
+      for row in partition[block] { total.add(run(row, 0, columns)) }
+      return total
+    }
+  }
+
+  /// The sum of the weights of all elements.
+  private func weightSum() -> Double {
+    guard let weights else { return Double(predictions.count) }
+    let partition = BlockPartition(of: weights.rows, blockSize: Self.blockSize / max(1, weights.columns))
+    let total = engine.sum(overBlocks: partition.blocks) { block, _ in
+      var sum = 0.0
+      for row in partition[block] {
+        let start = weights.base + row * weights.stride
+        for column in 0..<weights.columns { sum += Double(start[column]) }
+      }
+      return PartialSums(weight: sum)
+    }
+    return weights.columns == predictions.columns ? total.weight : total.weight * Double(predictions.columns)
+  }
+
+  // MARK: Validation
+
+  private func validate() throws(BatchLossError) {
+    let shape = predictions.shape
+    try targets.requireShape(shape, "targets")
+    try losses?.requireShape(shape, "losses")
+    try gradient?.requireShape(shape, "gradient")
+    if let weights, weights.columns != 1 || weights.rows != predictions.rows {
+      try weights.requireShape(shape, "weights", or: "\(predictions.rows)×1")
+    }
+    try validateDenominator(denominator)
+  }
+
+  private func validate(predictionsIn range: ClosedRange<Double>) throws(BatchLossError) {
+    let partition = BlockPartition(
+      of: predictions.rows, blockSize: Self.blockSize / max(1, predictions.columns))
+    let (low, high) = (Scalar(range.lowerBound), Scalar(range.upperBound))
+    let outside = engine.sum(overBlocks: partition.blocks) { block, _ in
+      var count = 0
+      for row in partition[block] {
+        let start = predictions.base + row * predictions.stride
+        for column in 0..<predictions.columns where start[column] < low || start[column] > high { count += 1 }
+      }
+      return PartialSums(active: count)
+    }
+    guard outside.active > 0 else { return }
+    for row in 0..<predictions.rows {
+      for column in 0..<predictions.columns {
+        let value = predictions.base[row * predictions.stride + column]
+        if value < low || value > high {
+          throw BatchLossError(
+            .valueOutOfRange, parameter: "predictions",
+            expected: "numbers from \(range.lowerBound) to \(range.upperBound)",
+            actual: "\(value) in row \(row), column \(column)")
+        }
+      }
+    }
+  }
+}
