@@ -52,12 +52,16 @@ public protocol LossVector: Sendable {
   func squareRoot() -> Self
   /// eˣ; 0 below the smallest subnormal, ∞ on overflow.
   static func exp(_ x: Self) -> Self
+  /// eˣ for x ≤ 0, faster than ``exp(_:)``; 0 where the result would be subnormal.
+  static func exp(nonPositive x: Self) -> Self
   /// eˣ − 1 without cancellation near 0.
   static func expMinusOne(_ x: Self) -> Self
   /// The natural logarithm; −∞ at 0, NaN below.
   static func log(_ x: Self) -> Self
   /// log(1 + x) without cancellation near 0; −∞ at −1, NaN below.
   static func log(onePlus x: Self) -> Self
+  /// log(1 + x) for 0 ≤ x ≤ 1, faster than ``log(onePlus:)``.
+  static func log(onePlusFraction x: Self) -> Self
   /// The hyperbolic tangent.
   static func tanh(_ x: Self) -> Self
 }
@@ -128,13 +132,13 @@ extension LossVector {
   /// log(1 + eˣ), which neither overflows nor cancels.
   @inlinable @inline(__always)
   public static func softplus(_ x: Self) -> Self {
-    maximum(x, Self(0)) + log(onePlus: exp(-x.magnitude))
+    maximum(x, Self(0)) + log(onePlusFraction: exp(nonPositive: -x.magnitude))
   }
 
   /// 1 / (1 + e⁻ˣ), accurate in both tails.
   @inlinable @inline(__always)
   public static func sigmoid(_ x: Self) -> Self {
-    let tail = exp(-x.magnitude)
+    let tail = exp(nonPositive: -x.magnitude)
     return Self(1).replacing(with: tail, where: x .< Self(0)) / (1 + tail)
   }
 

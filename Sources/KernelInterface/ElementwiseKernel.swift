@@ -42,3 +42,8 @@ package struct ElementwiseArguments<Scalar: KernelScalar> {
 package typealias ElementwiseKernel<Scalar: KernelScalar> = @Sendable (
   _ loss: UnsafeRawPointer, _ arguments: inout ElementwiseArguments<Scalar>
 ) -> Void
+
+/// Receives a loss type and its kernels.
+package typealias ElementwiseRegister = (
+  Any.Type, @escaping ElementwiseKernel<Float>, @escaping ElementwiseKernel<Double>
+) -> Void

@@ -111,11 +111,9 @@ private func store<V: KernelVector>(
 
 /// Compiles both scalar types of every listed loss.
 private final class ElementwiseRegistration: ElementwiseLossVisitor {
-  let register: (Any.Type, @escaping ElementwiseKernel<Float>, @escaping ElementwiseKernel<Double>) -> Void
+  let register: ElementwiseRegister
 
-  init(register: @escaping (Any.Type, @escaping ElementwiseKernel<Float>, @escaping ElementwiseKernel<Double>) -> Void) {
-    self.register = register
-  }
+  init(register: @escaping ElementwiseRegister) { self.register = register }
 
   @inline(__always)
   func visit<Loss: ElementwiseLoss>(_ type: Loss.Type) {
@@ -131,8 +129,6 @@ private final class ElementwiseRegistration: ElementwiseLossVisitor {
 }
 
 /// Hands over the kernels of every listed loss.
-package func registerElementwiseKernels(
-  _ register: (Any.Type, @escaping ElementwiseKernel<Float>, @escaping ElementwiseKernel<Double>) -> Void
-) {
+func registerElementwiseKernels(_ register: ElementwiseRegister) {
   withoutActuallyEscaping(register) { forEachElementwiseLoss(ElementwiseRegistration(register: $0)) }
 }

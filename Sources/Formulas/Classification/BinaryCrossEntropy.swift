@@ -25,12 +25,12 @@ public struct BinaryCrossEntropy: ElementwiseLoss {
     let positive = BinaryCrossEntropyOptions.smoothed(target, by: labelSmoothing)
     let negative = 1 - positive
     let weighted = positiveWeight == 1 ? positive : positiveWeight * positive
-    let tail = V.exp(-prediction.magnitude)
+    let tail = V.exp(nonPositive: -prediction.magnitude)
     let isPositive = V(0) .< prediction
     // What multiplies |x|: the probability mass on the wrong side.
     let wrong = weighted.replacing(with: negative, where: isPositive)
     let linear = (wrong * prediction.magnitude).replacing(with: V(0), where: wrong .== V(0))
-    let loss = V.multiplyAdd(weighted + negative, V.log(onePlus: tail), linear)
+    let loss = V.multiplyAdd(weighted + negative, V.log(onePlusFraction: tail), linear)
     let right = V(1) / (1 + tail)
     let up = (tail * right).replacing(with: right, where: isPositive)  // σ(x)
     let down = right.replacing(with: tail * right, where: isPositive)  // σ(−x)

@@ -24,11 +24,11 @@ public struct SigmoidFocal: ElementwiseLoss {
   @inlinable @inline(__always)
   public func evaluate<V: LossVector>(prediction: V, target: V) -> (loss: V, derivative: V) {
     let negative = 1 - target
-    let tail = V.exp(-prediction.magnitude)
+    let tail = V.exp(nonPositive: -prediction.magnitude)
     let isPositive = V(0) .< prediction
     let wrongSide = target.replacing(with: negative, where: isPositive)
     let linear = (wrongSide * prediction.magnitude).replacing(with: V(0), where: wrongSide .== V(0))
-    let entropy = linear + V.log(onePlus: tail)
+    let entropy = linear + V.log(onePlusFraction: tail)
     let right = V(1) / (1 + tail)
     let up = (tail * right).replacing(with: right, where: isPositive)
     let down = right.replacing(with: tail * right, where: isPositive)

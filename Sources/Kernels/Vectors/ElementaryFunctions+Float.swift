@@ -47,7 +47,7 @@ extension SIMD16 where Scalar == Float {
   }
 
   @inline(__always)
-  static func exp(nonPositive x: Self) -> Self {
+  public static func exp(nonPositive x: Self) -> Self {
     let (integer, _, r) = reduced(x)
     let mantissa = Self(repeating: 1) + expMinusOne(reduced: r)
     let scaled = unsafeBitCast(
@@ -130,6 +130,15 @@ extension SIMD16 where Scalar == Float {
     let correction = lost.replacing(with: Self(repeating: 0), where: Self(repeating: 0x1p60) .< x)
     return log(onePlusReduced: (mantissa - Self(repeating: 1)) + correction, exponent: float(k))
       .withLogarithmLimits(of: sum)
+  }
+
+  @inline(__always)
+  public static func log(onePlusFraction x: Self) -> Self {
+    // log(1 + x) = log 2 + log(1 + (x − 1)/2) above √2 − 1.
+    let one = Self(repeating: 1)
+    let isLarge = Self(repeating: 0x1.a827ap-2) .< x
+    let f = x.replacing(with: (x - one) * Self(repeating: 0.5), where: isLarge)
+    return log(onePlusReduced: f, exponent: Self(repeating: 0).replacing(with: one, where: isLarge))
   }
 
   @inline(__always)

@@ -24,9 +24,6 @@ protocol KernelVector: LossVector {
   /// A non-temporal store; the address must be a multiple of 64.
   func stream(_ destination: UnsafeMutablePointer<Lane>)
 
-  /// eˣ for x ≤ 0: 0 where the result would be subnormal, NaN stays NaN.
-  static func exp(nonPositive x: Self) -> Self
-
   /// How many lanes are true.
   static func count(_ mask: Mask) -> Int
   /// The sum of the lanes in float64, by halves.

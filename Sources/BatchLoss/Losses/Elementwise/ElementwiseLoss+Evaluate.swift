@@ -90,8 +90,8 @@ struct ElementwiseEvaluation<Scalar: LossScalar> {
 
   func run<Loss: ElementwiseLoss>(_ loss: Loss) throws(BatchLossError) -> Cost {
     try validate()
-    let kernels = try KernelTable.kernels(Scalar.self)
-    guard let kernel = kernels.elementwise[ObjectIdentifier(Loss.self)] else {
+    let kernels = try KernelSelection.current
+    guard let kernel = kernels.elementwise(Loss.self, Scalar.self) else {
       throw BatchLossError(
         .unsupportedCombination, parameter: "loss", expected: "a listed loss", actual: "\(Loss.self)")
     }

@@ -1,0 +1,26 @@
+/// The kernels of one instruction set for one scalar type. A new kernel is a field here, filled in
+/// `Kernels/KernelSet.swift`.
+package final class KernelTable<Scalar: KernelScalar>: Sendable {
+  package let elementaryFunction: ElementaryFunctionKernel<Scalar>
+
+  package init(elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>) {
+    self.elementaryFunction = elementaryFunction
+  }
+}
+
+/// The kernels of one instruction set.
+package final class KernelSet: Sendable {
+  package let float: KernelTable<Float>
+  package let double: KernelTable<Double>
+  /// Hands over the type and the kernels of every element-wise loss compiled ahead of time.
+  package let registerElementwise: @Sendable (ElementwiseRegister) -> Void
+
+  package init(
+    float: KernelTable<Float>, double: KernelTable<Double>,
+    registerElementwise: @escaping @Sendable (ElementwiseRegister) -> Void
+  ) {
+    self.float = float
+    self.double = double
+    self.registerElementwise = registerElementwise
+  }
+}

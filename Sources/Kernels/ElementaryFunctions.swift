@@ -1,0 +1,34 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// Applies an elementary function to `count` numbers, for checks of its accuracy.
+@inline(__always)
+func applyElementaryFunction<V: KernelVector>(
+  _ function: ElementaryFunction, _ input: UnsafePointer<V.Lane>, _ output: UnsafeMutablePointer<V.Lane>,
+  _ count: Int, as: V.Type
+) {
+  switch function {
+  case .exp: map(input, output, count) { V.exp($0) }
+  case .expOfNonPositive: map(input, output, count) { V.exp(nonPositive: $0) }
+  case .expMinusOne: map(input, output, count) { V.expMinusOne($0) }
+  case .log: map(input, output, count) { V.log($0) }
+  case .logOnePlus: map(input, output, count) { V.log(onePlus: $0) }
+  case .logOnePlusFraction: map(input, output, count) { V.log(onePlusFraction: $0) }
+  case .tanh: map(input, output, count) { V.tanh($0) }
+  case .softplus: map(input, output, count) { V.softplus($0) }
+  case .sigmoid: map(input, output, count) { V.sigmoid($0) }
+  }
+}
+
+@inline(__always)
+private func map<V: KernelVector>(
+  _ input: UnsafePointer<V.Lane>, _ output: UnsafeMutablePointer<V.Lane>, _ count: Int,
+  _ transform: (V) -> V
+) {
+  var index = 0
+  while index < count {
+    let lanes = min(V.laneCount, count - index)
+    transform(V.load(input + index, count: lanes)).store(output + index, count: lanes)
+    index += lanes
+  }
+}

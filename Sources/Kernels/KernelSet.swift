@@ -1,0 +1,14 @@
+import BatchLossKernelInterface
+
+/// The kernels of the instruction set that this module is compiled for.
+package func makeKernelSet() -> KernelSet {
+  KernelSet(
+    float: table(of: SIMD16<Float>.self), double: table(of: SIMD8<Double>.self),
+    registerElementwise: { registerElementwiseKernels($0) })
+}
+
+@inline(__always)
+private func table<V: KernelVector>(of vector: V.Type) -> KernelTable<V.Lane> {
+  KernelTable(
+    elementaryFunction: { applyElementaryFunction($0, $1, $2, $3, as: vector) })
+}
