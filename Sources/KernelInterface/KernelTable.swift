@@ -2,9 +2,14 @@
 /// `Kernels/KernelSet.swift`.
 package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let elementaryFunction: ElementaryFunctionKernel<Scalar>
+  package let softmaxCrossEntropy: SoftmaxCrossEntropyKernel<Scalar>
 
-  package init(elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>) {
+  package init(
+    elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
+    softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>
+  ) {
     self.elementaryFunction = elementaryFunction
+    self.softmaxCrossEntropy = softmaxCrossEntropy
   }
 }
 

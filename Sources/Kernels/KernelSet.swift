@@ -10,5 +10,6 @@ package func makeKernelSet() -> KernelSet {
 @inline(__always)
 private func table<V: KernelVector>(of vector: V.Type) -> KernelTable<V.Lane> {
   KernelTable(
-    elementaryFunction: { applyElementaryFunction($0, $1, $2, $3, as: vector) })
+    elementaryFunction: { applyElementaryFunction($0, $1, $2, $3, as: vector) },
+    softmaxCrossEntropy: { softmaxCrossEntropy(&$0, as: vector) })
 }

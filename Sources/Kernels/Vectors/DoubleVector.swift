@@ -46,6 +46,13 @@ extension SIMD8: KernelVector where Scalar == Double {
   }
 
   @inline(__always)
+  static func prefetch(_ source: UnsafePointer<Double>) {
+    #if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
+      _m_prefetch(UnsafeMutableRawPointer(mutating: source))
+    #endif
+  }
+
+  @inline(__always)
   func stream(_ destination: UnsafeMutablePointer<Double>) {
     #if BATCHLOSS_X86_V4
       _mm512_stream_pd(destination, self)
@@ -55,6 +62,36 @@ extension SIMD8: KernelVector where Scalar == Double {
     #else
       store(destination)
     #endif
+  }
+
+  @inline(__always)
+  static func load(_ source: UnsafePointer<Double>, count: Int, padding: Double) -> Self {
+    #if BATCHLOSS_X86_V4
+      _mm512_mask_loadu_pd(Self(repeating: padding), lanes(below: count), source)
+    #else
+      load(source, laneByLane: count, padding: padding)
+    #endif
+  }
+
+  @inline(__always)
+  func store(_ destination: UnsafeMutablePointer<Double>, count: Int) {
+    #if BATCHLOSS_X86_V4
+      _mm512_mask_storeu_pd(destination, Self.lanes(below: count), self)
+    #else
+      store(destination, laneByLane: count)
+    #endif
+  }
+
+  /// A bit for each lane below `count`.
+  @inline(__always)
+  private static func lanes(below count: Int) -> UInt8 { UInt8(truncatingIfNeeded: (1 << count) - 1) }
+
+  @inline(__always)
+  static func load(converting source: UnsafePointer<Int32>) -> Self {
+    let x = UnsafeRawPointer(source).loadUnaligned(as: SIMD8<Int32>.self)
+    return Self(
+      Double(x[0]), Double(x[1]), Double(x[2]), Double(x[3]),
+      Double(x[4]), Double(x[5]), Double(x[6]), Double(x[7]))
   }
 
   @inline(__always)

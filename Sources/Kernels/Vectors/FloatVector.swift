@@ -46,6 +46,13 @@ extension SIMD16: KernelVector where Scalar == Float {
   }
 
   @inline(__always)
+  static func prefetch(_ source: UnsafePointer<Float>) {
+    #if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
+      _m_prefetch(UnsafeMutableRawPointer(mutating: source))
+    #endif
+  }
+
+  @inline(__always)
   func stream(_ destination: UnsafeMutablePointer<Float>) {
     #if BATCHLOSS_X86_V4
       _mm512_stream_ps(destination, self)
@@ -55,6 +62,37 @@ extension SIMD16: KernelVector where Scalar == Float {
     #else
       store(destination)
     #endif
+  }
+
+  @inline(__always)
+  static func load(_ source: UnsafePointer<Float>, count: Int, padding: Float) -> Self {
+    #if BATCHLOSS_X86_V4
+      _mm512_mask_loadu_ps(Self(repeating: padding), lanes(below: count), source)
+    #else
+      load(source, laneByLane: count, padding: padding)
+    #endif
+  }
+
+  @inline(__always)
+  func store(_ destination: UnsafeMutablePointer<Float>, count: Int) {
+    #if BATCHLOSS_X86_V4
+      _mm512_mask_storeu_ps(destination, Self.lanes(below: count), self)
+    #else
+      store(destination, laneByLane: count)
+    #endif
+  }
+
+  /// A bit for each lane below `count`.
+  @inline(__always)
+  private static func lanes(below count: Int) -> UInt16 { UInt16(truncatingIfNeeded: (1 << count) - 1) }
+
+  @inline(__always)
+  static func load(converting source: UnsafePointer<Int32>) -> Self {
+    let x = UnsafeRawPointer(source).loadUnaligned(as: SIMD16<Int32>.self)
+    return Self(
+      Float(x[0]), Float(x[1]), Float(x[2]), Float(x[3]), Float(x[4]), Float(x[5]), Float(x[6]), Float(x[7]),
+      Float(x[8]), Float(x[9]), Float(x[10]), Float(x[11]),
+      Float(x[12]), Float(x[13]), Float(x[14]), Float(x[15]))
   }
 
   @inline(__always)

@@ -20,7 +20,15 @@ protocol KernelVector: LossVector {
   subscript(lane: Int) -> Lane { get set }
 
   static func load(_ source: UnsafePointer<Lane>) -> Self
+  /// The first `count` lanes from memory, `padding` in the others; reads nothing beyond.
+  static func load(_ source: UnsafePointer<Lane>, count: Int, padding: Lane) -> Self
+  /// Integers as numbers; exact up to 2²⁴.
+  static func load(converting source: UnsafePointer<Int32>) -> Self
   func store(_ destination: UnsafeMutablePointer<Lane>)
+  /// Stores the first `count` lanes and nothing beyond.
+  func store(_ destination: UnsafeMutablePointer<Lane>, count: Int)
+  /// Asks for the cache line at an address, which need not exist.
+  static func prefetch(_ source: UnsafePointer<Lane>)
   /// A non-temporal store; the address must be a multiple of 64.
   func stream(_ destination: UnsafeMutablePointer<Lane>)
 
@@ -36,17 +44,20 @@ protocol KernelVector: LossVector {
 }
 
 extension KernelVector {
-  /// The first `count` lanes from memory, `padding` in the others; reads nothing beyond.
   @inline(__always)
-  static func load(_ source: UnsafePointer<Lane>, count: Int, padding: Lane = 0) -> Self {
+  static func load(_ source: UnsafePointer<Lane>, count: Int) -> Self {
+    load(source, count: count, padding: 0)
+  }
+
+  @inline(__always)
+  static func load(_ source: UnsafePointer<Lane>, laneByLane count: Int, padding: Lane) -> Self {
     var result = Self(lane: padding)
     for lane in 0..<count { result[lane] = source[lane] }
     return result
   }
 
-  /// Stores the first `count` lanes and nothing beyond.
   @inline(__always)
-  func store(_ destination: UnsafeMutablePointer<Lane>, count: Int) {
+  func store(_ destination: UnsafeMutablePointer<Lane>, laneByLane count: Int) {
     for lane in 0..<count { destination[lane] = self[lane] }
   }
 
@@ -59,4 +70,16 @@ extension KernelVector {
   func store(_ destination: UnsafeMutablePointer<Lane>, streams: Bool) {
     if streams { stream(destination) } else { store(destination) }
   }
+}
+
+/// `pointer + offset` where there is a pointer. (`Optional.map` leaves weak code behind in debug builds.)
+@inline(__always)
+func advance<Element>(_ pointer: UnsafePointer<Element>?, _ offset: Int) -> UnsafePointer<Element>? {
+  if let pointer { pointer + offset } else { nil }
+}
+
+/// `pointer + offset` where there is a pointer.
+@inline(__always)
+func advance<Element>(_ pointer: UnsafeMutablePointer<Element>?, _ offset: Int) -> UnsafeMutablePointer<Element>? {
+  if let pointer { pointer + offset } else { nil }
 }

@@ -1,0 +1,164 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// One call of ``SoftmaxCrossEntropy``.
+struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
+  let loss: SoftmaxCrossEntropy
+  let logits: RowMajor<Scalar>
+  let classWeights: UnsafeBufferPointer<Scalar>?
+  let weights: UnsafeBufferPointer<Scalar>?
+  let reduction: Reduction
+  let denominator: Double?
+  let losses: UnsafeMutableBufferPointer<Scalar>?
+  let gradient: RowMajor<Scalar>?
+  let engine: Engine
+
+  /// Rows a block: about 256 KiB of `Float` logits.
+  private var partition: BlockPartition {
+    BlockPartition(of: logits.rows, blockSize: max(1, 65536 / max(1, logits.columns)))
+  }
+
+  // MARK: Targets
+
+  func run<Label: FixedWidthInteger>(labels: UnsafeBufferPointer<Label>) throws(BatchLossError) -> Cost {
+    try requireCount(labels.count, logits.rows, "targets")
+    try validate()
+    guard logits.columns <= Int(Int32.max) else {
+      throw BatchLossError(
+        .invalidShape, parameter: "logits", expected: "at most 2³¹ − 1 columns", actual: "\(logits.columns)")
+    }
+    let kernel = try KernelSelection.current.table(Scalar.self).softmaxCrossEntropy
+    let indices = engine.borrowWorkspace()
+    defer { engine.giveBack(indices) }
+    let classes = indices.buffer(of: Int32.self, count: logits.rows)
+    try convert(labels, to: classes)
+
+    let (weight, count) = labelWeights(classes)
+    return run(kernel, weight: weight, count: count) { arguments, rows in
+      arguments.labels = UnsafePointer(classes + rows.lowerBound)
+    }
+  }
+
+  func run(probabilities: RowMajor<Scalar>) throws(BatchLossError) -> Cost {
+    try probabilities.requireShape(logits.shape, "probabilities")
+    try validate()
+    let kernel = try KernelSelection.current.table(Scalar.self).softmaxCrossEntropy
+    let weight = weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(logits.rows)
+    return run(kernel, weight: weight, count: logits.rows) { arguments, rows in
+      arguments.probabilities = UnsafePointer(probabilities.pointer(rows.lowerBound, 0))
+      arguments.probabilitiesStride = probabilities.stride
+    }
+  }
+
+  /// Class indices as the kernels take them, −1 for ignored rows.
+  private func convert<Label: FixedWidthInteger>(
+    _ labels: UnsafeBufferPointer<Label>, to classes: UnsafeMutablePointer<Int32>
+  ) throws(BatchLossError) {
+    let columns = logits.columns
+    let ignored = loss.ignoreIndex.flatMap { Label(exactly: $0) }
+    for row in 0..<labels.count {
+      let label = labels[row]
+      if label == ignored {
+        classes[row] = -1
+      } else if label >= 0, label < columns {
+        classes[row] = Int32(truncatingIfNeeded: label)
+      } else {
+        let exception = loss.ignoreIndex.map { " or the ignore index \($0)" } ?? ""
+        throw BatchLossError(
+          .invalidLabel, parameter: "targets", expected: "a class from 0 to \(columns - 1)\(exception) in row \(row)",
+          actual: "\(label)")
+      }
+    }
+  }
+
+  /// Σ s·w_y and the count of the rows that are not ignored.
+  private func labelWeights(_ classes: UnsafePointer<Int32>) -> (weight: Double, count: Int) {
+    var weight = 0.0
+    var count = 0
+    for row in 0..<logits.rows where classes[row] >= 0 {
+      let classWeight = classWeights.map { Double($0[Int(classes[row])]) } ?? 1
+      weight += classWeight * (weights.map { Double($0[row]) } ?? 1)
+      count += 1
+    }
+    return (weight, count)
+  }
+
+  // MARK: Passes
+
+  private func run(
+    _ kernel: SoftmaxCrossEntropyKernel<Scalar>, weight: Double, count: Int,
+    setTargets: (inout SoftmaxCrossEntropyArguments<Scalar>, Range<Int>) -> Void
+  ) -> Cost {
+    let divisor: Double =
+      switch (denominator, reduction) {
+      case (let given?, _): given
+      case (nil, .mean): weight
+      case (nil, .meanOverCount): Double(count)
+      case (nil, .batchMean): Double(logits.rows)
+      case (nil, .sum): 1
+      case (nil, .meanOverActive):
+        Double(pass(kernel, scale: 0, gradient: nil, losses: nil, setTargets).active)
+      }
+    let writes = divisor != 0
+    if !writes { gradient?.fill(0) }
+    let total = pass(
+      kernel, scale: writes ? 1 / divisor : 0, gradient: writes ? gradient : nil, losses: losses, setTargets)
+    return Cost(sum: total.sum, denominator: divisor)
+  }
+
+  private func pass(
+    _ kernel: SoftmaxCrossEntropyKernel<Scalar>, scale: Double, gradient: RowMajor<Scalar>?,
+    losses: UnsafeMutableBufferPointer<Scalar>?,
+    _ setTargets: (inout SoftmaxCrossEntropyArguments<Scalar>, Range<Int>) -> Void
+  ) -> PartialSums {
+    guard logits.columns > 0 else {
+      losses?.update(repeating: 0)
+      return PartialSums()
+    }
+    let streams = gradient.map { NonTemporal.isWorthwhile($0) && $0.base != logits.base } ?? false
+    let classWeightSum = classWeights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(logits.columns)
+    let partition = partition
+    let lastElement = (logits.rows - 1) * logits.stride + logits.columns
+    return engine.sum(overBlocks: partition.blocks) { block, workspace in
+      let rows = partition[block]
+      var arguments = SoftmaxCrossEntropyArguments(
+        logits: UnsafePointer(logits.pointer(rows.lowerBound, 0)), logitsStride: logits.stride,
+        rows: rows.count, columns: logits.columns,
+        // Within the block: what follows may be another worker's gradient in place.
+        readableLogits: min(rows.upperBound * logits.stride, lastElement) - rows.lowerBound * logits.stride,
+        classWeightSum: classWeightSum,
+        scratch: workspace.buffer(of: Scalar.self, count: SoftmaxPlan.scratchCount(columns: logits.columns)))
+      setTargets(&arguments, rows)
+      arguments.classWeights = classWeights?.baseAddress.map { UnsafePointer($0) }
+      arguments.sampleWeights = weights?.baseAddress.map { $0 + rows.lowerBound }
+      arguments.labelSmoothing = loss.labelSmoothing
+      arguments.zLoss = loss.zLoss
+      arguments.softCap = loss.softCap ?? 0
+      arguments.gradient = gradient?.pointer(rows.lowerBound, 0)
+      arguments.gradientStride = gradient?.stride ?? 0
+      arguments.gradientScale = scale
+      arguments.streams = streams
+      arguments.losses = losses?.baseAddress.map { $0 + rows.lowerBound }
+      kernel(&arguments)
+      return PartialSums(sum: arguments.sum, active: arguments.active)
+    }
+  }
+
+  // MARK: Validation
+
+  private func validate() throws(BatchLossError) {
+    if let classWeights { try requireCount(classWeights.count, logits.columns, "classWeights") }
+    if let weights { try requireCount(weights.count, logits.rows, "weights") }
+    if let losses { try requireCount(losses.count, logits.rows, "losses") }
+    try gradient?.requireShape(logits.shape, "gradient")
+    try validateDenominator(denominator)
+  }
+}
+
+/// Checks the number of elements of a vector argument.
+func requireCount(_ actual: Int, _ expected: Int, _ parameter: String) throws(BatchLossError) {
+  guard actual == expected else {
+    throw BatchLossError(
+      .invalidShape, parameter: parameter, expected: "\(expected) elements", actual: "\(actual)")
+  }
+}

@@ -1,0 +1,77 @@
+/// One block of rows of softmax cross-entropy. `nil` means not given; strides count elements.
+///
+/// With the weight s of a row, targets τₖ (weighted, smoothed) that add up to A and z the capped logits:
+/// loss = s·(A·lse − Σ τₖ·zₖ + λ·lse²), gradientₖ = scale·s·((A + 2λ·lse)·pₖ − τₖ)·dzₖ/dxₖ.
+package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
+  package var logits: UnsafePointer<Scalar>
+  package var logitsStride: Int
+  package var rows: Int
+  package var columns: Int
+  /// Elements that may be read from `logits` on, for loads wider than a row.
+  package var readableLogits: Int
+
+  /// The class of each row, −1 where the row is ignored.
+  package var labels: UnsafePointer<Int32>?
+  /// A distribution for each row, when there are no labels.
+  package var probabilities: UnsafePointer<Scalar>?
+  package var probabilitiesStride: Int = 0
+
+  package var classWeights: UnsafePointer<Scalar>?
+  /// The sum of the class weights, `columns` without them.
+  package var classWeightSum: Double
+  package var sampleWeights: UnsafePointer<Scalar>?
+  package var labelSmoothing: Double = 0
+  package var zLoss: Double = 0
+  /// 0 for none.
+  package var softCap: Double = 0
+
+  /// May be the same memory as `logits`.
+  package var gradient: UnsafeMutablePointer<Scalar>?
+  package var gradientStride: Int = 0
+  package var gradientScale: Double = 0
+  /// Whether the gradient bypasses the cache.
+  package var streams: Bool = false
+  package var losses: UnsafeMutablePointer<Scalar>?
+
+  /// `softmaxScratchCount(columns:)` elements aligned to 64 bytes.
+  package var scratch: UnsafeMutablePointer<Scalar>
+  /// Out: the sum of the weighted losses.
+  package var sum: Double = 0
+  /// Out: how many weighted losses are greater than 0.
+  package var active: Int = 0
+
+  package init(
+    logits: UnsafePointer<Scalar>, logitsStride: Int, rows: Int, columns: Int, readableLogits: Int,
+    classWeightSum: Double, scratch: UnsafeMutablePointer<Scalar>
+  ) {
+    self.logits = logits
+    self.logitsStride = logitsStride
+    self.rows = rows
+    self.columns = columns
+    self.readableLogits = readableLogits
+    self.classWeightSum = classWeightSum
+    self.scratch = scratch
+  }
+}
+
+/// Evaluates softmax cross-entropy over one block of rows.
+package typealias SoftmaxCrossEntropyKernel<Scalar: KernelScalar> = @Sendable (
+  _ arguments: inout SoftmaxCrossEntropyArguments<Scalar>
+) -> Void
+
+/// How the softmax kernels treat rows; depends on the number of columns alone.
+package enum SoftmaxPlan {
+  /// Up to this many columns, each lane of a vector works on a row of its own.
+  package static let laneColumns = 64
+  /// Elements of a row that are worked on while they stay in the first-level cache.
+  package static let segment = 4096
+
+  /// Scratch elements that a row of `columns` needs.
+  package static func scratchCount(columns: Int) -> Int {
+    if columns <= laneColumns { return (columns + 15) / 16 * 16 * 16 }
+    let padded = (columns + 15) & ~15
+    let segments = (columns + segment - 1) / segment
+    // Exponentials, capped logits, and the maximum of every segment.
+    return 2 * padded + ((segments + 15) & ~15)
+  }
+}

@@ -1,0 +1,186 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// Softmax cross-entropy of short rows: each lane works on a row of its own, so nothing is reduced across
+/// lanes and no row has a ragged end. Rows are transposed on the way in and on the way out.
+@inline(__always)
+func softmaxCrossEntropyLanes<V: KernelVector>(
+  _ arguments: inout SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type
+) {
+  var sum = 0.0
+  var active = 0
+  var row = 0
+  while row < arguments.rows {
+    let rows = min(V.laneCount, arguments.rows - row)
+    let losses = softmaxCrossEntropyLaneGroup(arguments, row, rows, as: V.self)
+    sum += losses.total
+    active += V.count(V(lane: 0) .< losses)
+    if let destination = arguments.losses {
+      if rows == V.laneCount { losses.store(destination + row) } else {
+        losses.store(destination + row, count: rows)
+      }
+    }
+    row += rows
+  }
+  arguments.sum = sum
+  arguments.active = active
+}
+
+/// The losses of up to `laneCount` rows; their gradients are written.
+@inline(__always)
+private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, _ rows: Int, as: V.Type
+) -> V {
+  let columns = arguments.columns
+  let zero = V(lane: 0)
+  let z = arguments.scratch  // column k of the group at z + k * laneCount
+  loadTransposed(
+    arguments.logits + row * arguments.logitsStride, arguments.logitsStride, rows, columns,
+    readable: arguments.readableLogits - row * arguments.logitsStride, z, as: V.self)
+
+  // What each row weighs and which class it is of; −1 and missing rows are silent.
+  var weight = V(lane: 1)
+  if let weights = arguments.sampleWeights { weight = loadLanes(weights + row, rows, as: V.self) }
+  var isSilent = weight .== zero
+  if rows < V.laneCount { isSilent = isSilent .| .!V.first(rows) }
+  var label = V(lane: -1)
+  if let labels = arguments.labels {
+    if rows == V.laneCount { label = V.load(converting: labels + row) } else {
+      for lane in 0..<rows { label[lane] = V.Lane(labels[row + lane]) }
+    }
+    isSilent = isSilent .| (label .< zero)
+  }
+
+  let cap = arguments.softCap
+  var largest = V(lane: -.infinity)
+  for column in 0..<columns {
+    var value = V.load(z + column * V.laneCount)
+    if cap != 0 {
+      value = V(cap) * V.tanh(value * V(1 / cap))
+      value.store(z + column * V.laneCount)
+    }
+    largest = .maximum(largest, value)
+  }
+
+  // Σ e^(z − largest) and Σ τ·(z − largest). Exponentials replace the logits, except under a soft cap,
+  // whose derivative needs the logits again.
+  let smoothing = arguments.labelSmoothing / Double(columns)
+  let keep = V(1 - arguments.labelSmoothing)
+  var exponentialSum = zero
+  var linear = zero
+  var targetSum = zero
+  for column in 0..<columns {
+    let shifted = V.load(z + column * V.laneCount) - largest
+    let e = V.exp(nonPositive: shifted)
+    exponentialSum = exponentialSum + e
+    let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
+    targetSum = targetSum + target
+    linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
+    if cap == 0 { e.store(z + column * V.laneCount) }
+  }
+  // A row of nothing but −∞ has no distribution.
+  exponentialSum = exponentialSum.replacing(with: V(lane: .nan), where: largest .== V(lane: -.infinity))
+
+  let logSum = V.log(exponentialSum)
+  let logSumExp = logSum + largest
+  let zLoss = V(arguments.zLoss)
+  var loss = V.multiplyAdd(targetSum, logSum, zero - linear)
+  if arguments.zLoss != 0 { loss = V.multiplyAdd(zLoss, logSumExp * logSumExp, loss) }
+  loss = (loss * weight).replacing(with: zero, where: isSilent)
+  guard let gradient = arguments.gradient else { return loss }
+
+  let outer = V(arguments.gradientScale) * weight
+  var total = targetSum
+  if arguments.zLoss != 0 { total = V.multiplyAdd(zLoss + zLoss, logSumExp, total) }
+  let scale = outer * total / exponentialSum
+  for column in 0..<columns {
+    let stored = V.load(z + column * V.laneCount)
+    let e = cap == 0 ? stored : V.exp(nonPositive: stored - largest)
+    let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
+    var value = V.multiplyAdd(e, scale, zero - target * outer)
+    if cap != 0 {
+      let ratio = stored * V(1 / cap)
+      value = value * (V(lane: 1) - ratio * ratio)
+    }
+    value.replacing(with: zero, where: isSilent).store(z + column * V.laneCount)
+  }
+  storeTransposed(
+    z, gradient + row * arguments.gradientStride, arguments.gradientStride, rows, columns, as: V.self)
+  return loss
+}
+
+/// τ of one class for every row of the group.
+@inline(__always)
+private func target<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, _ rows: Int, _ column: Int, _ label: V,
+  _ keep: V, _ smoothing: Double, as: V.Type
+) -> V {
+  var target: V
+  if let probabilities = arguments.probabilities {
+    target = V(lane: 0)
+    let start = probabilities + (row * arguments.probabilitiesStride + column)
+    for lane in 0..<rows { target[lane] = start[lane * arguments.probabilitiesStride] }
+    target = V.multiplyAdd(target, keep, V(smoothing))
+  } else {
+    target = V(smoothing).replacing(
+      with: keep + V(smoothing), where: label .== V(lane: V.Lane(column)))
+  }
+  if let classWeights = arguments.classWeights { target = target * V(lane: classWeights[column]) }
+  return target
+}
+
+// MARK: - Transposition in and out
+
+@inline(__always)
+private func loadTransposed<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ stride: Int, _ rows: Int, _ columns: Int, readable: Int,
+  _ destination: UnsafeMutablePointer<V.Lane>, as: V.Type
+) {
+  var column = 0
+  while column < columns {
+    let lanes = min(V.laneCount, columns - column)
+    let square = destination + column * V.laneCount
+    for row in 0..<V.laneCount {
+      let offset = row * stride + column
+      let vector: V
+      if row >= rows {
+        vector = V(lane: 0)
+      } else if offset + V.laneCount <= readable {
+        vector = V.load(source + offset)
+      } else {
+        vector = V.load(source + offset, count: lanes)
+      }
+      vector.store(square + row * V.laneCount)
+    }
+    transpose(square, as: V.self)
+    column += V.laneCount
+  }
+}
+
+@inline(__always)
+private func storeTransposed<V: KernelVector>(
+  _ source: UnsafeMutablePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>, _ stride: Int,
+  _ rows: Int, _ columns: Int, as: V.Type
+) {
+  var column = 0
+  while column < columns {
+    transpose(source + column * V.laneCount, as: V.self)
+    column += V.laneCount
+  }
+  // Whole vectors run over into rows that are written after; the last rows end exactly.
+  let end = (rows - 1) * stride + columns
+  for row in 0..<rows {
+    column = 0
+    while column < columns {
+      let lanes = min(V.laneCount, columns - column)
+      let offset = row * stride + column
+      let vector = V.load(source + (column + row) * V.laneCount)
+      if lanes == V.laneCount || (stride == columns && offset + V.laneCount <= end) {
+        vector.store(destination + offset)
+      } else {
+        vector.store(destination + offset, count: lanes)
+      }
+      column += V.laneCount
+    }
+  }
+}
