@@ -2,13 +2,22 @@
 /// `Kernels/KernelSet.swift`.
 package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let elementaryFunction: ElementaryFunctionKernel<Scalar>
+  package let sum: SumKernel<Scalar>
+  package let countOutside: CountOutsideKernel<Scalar>
+  package let labelWeight: LabelWeightKernel<Scalar>
   package let softmaxCrossEntropy: SoftmaxCrossEntropyKernel<Scalar>
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
+    sum: @escaping SumKernel<Scalar>,
+    countOutside: @escaping CountOutsideKernel<Scalar>,
+    labelWeight: @escaping LabelWeightKernel<Scalar>,
     softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
+    self.sum = sum
+    self.countOutside = countOutside
+    self.labelWeight = labelWeight
     self.softmaxCrossEntropy = softmaxCrossEntropy
   }
 }

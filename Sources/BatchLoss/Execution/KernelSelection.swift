@@ -55,3 +55,10 @@ package final class KernelSelection: Sendable {
       : doubleElementwise[ObjectIdentifier(type)] as! ElementwiseKernel<Scalar>?
   }
 }
+
+extension KernelTable {
+  /// The sum of the elements of a buffer, in float64.
+  func sum(_ elements: UnsafeBufferPointer<Scalar>) -> Double {
+    elements.baseAddress.map { sum($0, elements.count) } ?? 0
+  }
+}

@@ -27,14 +27,19 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
       throw BatchLossError(
         .invalidShape, parameter: "logits", expected: "at most 2³¹ − 1 columns", actual: "\(logits.columns)")
     }
-    let kernel = try KernelSelection.current.table(Scalar.self).softmaxCrossEntropy
+    let kernels = try KernelSelection.current.table(Scalar.self)
     let indices = engine.borrowWorkspace()
     defer { engine.giveBack(indices) }
     let classes = indices.buffer(of: Int32.self, count: logits.rows)
-    try convert(labels, to: classes)
-
-    let (weight, count) = labelWeights(classes)
-    return run(kernel, weight: weight, count: count) { arguments, rows in
+    let count = try ClassLabels.convert(
+      labels, to: classes, columns: logits.columns, ignoring: loss.ignoreIndex)
+    var weight = Double(count)
+    if classWeights != nil || weights != nil {
+      weight = kernels.labelWeight(
+        classes, logits.rows, classWeights?.baseAddress.map { UnsafePointer($0) },
+        weights?.baseAddress.map { UnsafePointer($0) })
+    }
+    return run(kernels, weight: weight, count: count) { arguments, rows in
       arguments.labels = UnsafePointer(classes + rows.lowerBound)
     }
   }
@@ -42,51 +47,18 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
   func run(probabilities: RowMajor<Scalar>) throws(BatchLossError) -> Cost {
     try probabilities.requireShape(logits.shape, "probabilities")
     try validate()
-    let kernel = try KernelSelection.current.table(Scalar.self).softmaxCrossEntropy
-    let weight = weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(logits.rows)
-    return run(kernel, weight: weight, count: logits.rows) { arguments, rows in
+    let kernels = try KernelSelection.current.table(Scalar.self)
+    let weight = weights.map { kernels.sum($0) } ?? Double(logits.rows)
+    return run(kernels, weight: weight, count: logits.rows) { arguments, rows in
       arguments.probabilities = UnsafePointer(probabilities.pointer(rows.lowerBound, 0))
       arguments.probabilitiesStride = probabilities.stride
     }
   }
 
-  /// Class indices as the kernels take them, −1 for ignored rows.
-  private func convert<Label: FixedWidthInteger>(
-    _ labels: UnsafeBufferPointer<Label>, to classes: UnsafeMutablePointer<Int32>
-  ) throws(BatchLossError) {
-    let columns = logits.columns
-    let ignored = loss.ignoreIndex.flatMap { Label(exactly: $0) }
-    for row in 0..<labels.count {
-      let label = labels[row]
-      if label == ignored {
-        classes[row] = -1
-      } else if label >= 0, label < columns {
-        classes[row] = Int32(truncatingIfNeeded: label)
-      } else {
-        let exception = loss.ignoreIndex.map { " or the ignore index \($0)" } ?? ""
-        throw BatchLossError(
-          .invalidLabel, parameter: "targets", expected: "a class from 0 to \(columns - 1)\(exception) in row \(row)",
-          actual: "\(label)")
-      }
-    }
-  }
-
-  /// Σ s·w_y and the count of the rows that are not ignored.
-  private func labelWeights(_ classes: UnsafePointer<Int32>) -> (weight: Double, count: Int) {
-    var weight = 0.0
-    var count = 0
-    for row in 0..<logits.rows where classes[row] >= 0 {
-      let classWeight = classWeights.map { Double($0[Int(classes[row])]) } ?? 1
-      weight += classWeight * (weights.map { Double($0[row]) } ?? 1)
-      count += 1
-    }
-    return (weight, count)
-  }
-
   // MARK: Passes
 
   private func run(
-    _ kernel: SoftmaxCrossEntropyKernel<Scalar>, weight: Double, count: Int,
+    _ kernels: KernelTable<Scalar>, weight: Double, count: Int,
     setTargets: (inout SoftmaxCrossEntropyArguments<Scalar>, Range<Int>) -> Void
   ) -> Cost {
     let divisor: Double =
@@ -97,17 +69,17 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
       case (nil, .batchMean): Double(logits.rows)
       case (nil, .sum): 1
       case (nil, .meanOverActive):
-        Double(pass(kernel, scale: 0, gradient: nil, losses: nil, setTargets).active)
+        Double(pass(kernels, scale: 0, gradient: nil, losses: nil, setTargets).active)
       }
     let writes = divisor != 0
     if !writes { gradient?.fill(0) }
     let total = pass(
-      kernel, scale: writes ? 1 / divisor : 0, gradient: writes ? gradient : nil, losses: losses, setTargets)
+      kernels, scale: writes ? 1 / divisor : 0, gradient: writes ? gradient : nil, losses: losses, setTargets)
     return Cost(sum: total.sum, denominator: divisor)
   }
 
   private func pass(
-    _ kernel: SoftmaxCrossEntropyKernel<Scalar>, scale: Double, gradient: RowMajor<Scalar>?,
+    _ kernels: KernelTable<Scalar>, scale: Double, gradient: RowMajor<Scalar>?,
     losses: UnsafeMutableBufferPointer<Scalar>?,
     _ setTargets: (inout SoftmaxCrossEntropyArguments<Scalar>, Range<Int>) -> Void
   ) -> PartialSums {
@@ -116,7 +88,7 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
       return PartialSums()
     }
     let streams = gradient.map { NonTemporal.isWorthwhile($0) && $0.base != logits.base } ?? false
-    let classWeightSum = classWeights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(logits.columns)
+    let classWeightSum = classWeights.map { kernels.sum($0) } ?? Double(logits.columns)
     let partition = partition
     let lastElement = (logits.rows - 1) * logits.stride + logits.columns
     return engine.sum(overBlocks: partition.blocks) { block, workspace in
@@ -139,7 +111,7 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
       arguments.gradientScale = scale
       arguments.streams = streams
       arguments.losses = losses?.baseAddress.map { $0 + rows.lowerBound }
-      kernel(&arguments)
+      kernels.softmaxCrossEntropy(&arguments)
       return PartialSums(sum: arguments.sum, active: arguments.active)
     }
   }

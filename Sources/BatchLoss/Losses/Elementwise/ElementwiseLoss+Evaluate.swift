@@ -90,18 +90,19 @@ struct ElementwiseEvaluation<Scalar: LossScalar> {
 
   func run<Loss: ElementwiseLoss>(_ loss: Loss) throws(BatchLossError) -> Cost {
     try validate()
-    let kernels = try KernelSelection.current
-    guard let kernel = kernels.elementwise(Loss.self, Scalar.self) else {
+    let selection = try KernelSelection.current
+    let kernels = selection.table(Scalar.self)
+    guard let kernel = selection.elementwise(Loss.self, Scalar.self) else {
       throw BatchLossError(
         .unsupportedCombination, parameter: "loss", expected: "a listed loss", actual: "\(Loss.self)")
     }
-    if let range = loss.predictionRange { try validate(predictionsIn: range) }
+    if let range = loss.predictionRange { try validate(predictionsIn: range, kernels) }
     return withUnsafePointer(to: loss) { pointer in
       let loss = UnsafeRawPointer(pointer)
       var divisor: Double
       switch (denominator, reduction) {
       case (let given?, _): divisor = given
-      case (nil, .mean): divisor = weightSum()
+      case (nil, .mean): divisor = weightSum(kernels)
       case (nil, .meanOverCount): divisor = Double(predictions.count)
       case (nil, .batchMean): divisor = Double(predictions.rows)
       case (nil, .sum): divisor = 1
@@ -164,14 +165,13 @@ struct ElementwiseEvaluation<Scalar: LossScalar> {
   }
 
   /// The sum of the weights of all elements.
-  private func weightSum() -> Double {
+  private func weightSum(_ kernels: KernelTable<Scalar>) -> Double {
     guard let weights else { return Double(predictions.count) }
     let partition = BlockPartition(of: weights.rows, blockSize: Self.blockSize / max(1, weights.columns))
     let total = engine.sum(overBlocks: partition.blocks) { block, _ in
       var sum = 0.0
       for row in partition[block] {
-        let start = weights.base + row * weights.stride
-        for column in 0..<weights.columns { sum += Double(start[column]) }
+        sum += kernels.sum(weights.pointer(row, 0), weights.columns)
       }
       return PartialSums(weight: sum)
     }
@@ -191,20 +191,22 @@ struct ElementwiseEvaluation<Scalar: LossScalar> {
     try validateDenominator(denominator)
   }
 
-  private func validate(predictionsIn range: ClosedRange<Double>) throws(BatchLossError) {
+  private func validate(
+    predictionsIn range: ClosedRange<Double>, _ kernels: KernelTable<Scalar>
+  ) throws(BatchLossError) {
     let partition = BlockPartition(
       of: predictions.rows, blockSize: Self.blockSize / max(1, predictions.columns))
     let (low, high) = (Scalar(range.lowerBound), Scalar(range.upperBound))
     let outside = engine.sum(overBlocks: partition.blocks) { block, _ in
       var count = 0
       for row in partition[block] {
-        let start = predictions.base + row * predictions.stride
-        for column in 0..<predictions.columns where start[column] < low || start[column] > high { count += 1 }
+        count += kernels.countOutside(predictions.pointer(row, 0), predictions.columns, low, high)
       }
       return PartialSums(active: count)
     }
     guard outside.active > 0 else { return }
-    for row in 0..<predictions.rows {
+    for row in 0..<predictions.rows
+    where kernels.countOutside(predictions.pointer(row, 0), predictions.columns, low, high) > 0 {
       for column in 0..<predictions.columns {
         let value = predictions.base[row * predictions.stride + column]
         if value < low || value > high {

@@ -1,0 +1,47 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// The sum of `count` numbers: vectors are widened before they are added.
+@inline(__always)
+func sum<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ count: Int, as: V.Type) -> Double {
+  var total = 0.0
+  var index = 0
+  while index < count {
+    let lanes = min(V.laneCount, count - index)
+    total += loadLanes(source + index, lanes, as: V.self).total
+    index += lanes
+  }
+  return total
+}
+
+/// How many of `count` numbers lie outside `low...high`.
+@inline(__always)
+func countOutside<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ count: Int, _ low: V.Lane, _ high: V.Lane, as: V.Type
+) -> Int {
+  var outside = 0
+  var index = 0
+  while index < count {
+    let lanes = min(V.laneCount, count - index)
+    let x = V.load(source + index, count: lanes, padding: low)
+    outside += V.count((x .< V(lane: low)) .| (V(lane: high) .< x))
+    index += lanes
+  }
+  return outside
+}
+
+/// Σ s·w_y over the rows whose class is not negative.
+@inline(__always)
+func labelWeight<V: KernelVector>(
+  _ classes: UnsafePointer<Int32>, _ count: Int, _ classWeights: UnsafePointer<V.Lane>?,
+  _ sampleWeights: UnsafePointer<V.Lane>?, as: V.Type
+) -> Double {
+  var total = 0.0
+  for row in 0..<count where classes[row] >= 0 {
+    var weight = 1.0
+    if let classWeights { weight = Double(classWeights[Int(classes[row])]) }
+    if let sampleWeights { weight *= Double(sampleWeights[row]) }
+    total += weight
+  }
+  return total
+}
