@@ -4,7 +4,7 @@ import PackageDescription
 // MARK: - Instruction sets
 
 /// Kernels are compiled with optimisation even in debug builds, so that tests do not crawl.
-let optimized = ["-O"]
+let optimized = ["-Ounchecked"]
 
 func kernelTarget(_ name: String, path: String, march: String? = nil, defines: [String]) -> Target {
   .target(

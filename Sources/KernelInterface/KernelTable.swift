@@ -6,19 +6,22 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let countOutside: CountOutsideKernel<Scalar>
   package let labelWeight: LabelWeightKernel<Scalar>
   package let softmaxCrossEntropy: SoftmaxCrossEntropyKernel<Scalar>
+  package let klDivergence: KLDivergenceKernel<Scalar>
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
     sum: @escaping SumKernel<Scalar>,
     countOutside: @escaping CountOutsideKernel<Scalar>,
     labelWeight: @escaping LabelWeightKernel<Scalar>,
-    softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>
+    softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>,
+    klDivergence: @escaping KLDivergenceKernel<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
     self.sum = sum
     self.countOutside = countOutside
     self.labelWeight = labelWeight
     self.softmaxCrossEntropy = softmaxCrossEntropy
+    self.klDivergence = klDivergence
   }
 }
 

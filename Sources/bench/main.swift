@@ -27,15 +27,16 @@ for i in 0..<n { seed = seed &* 6364136223846793005 &+ 1442695040888963407; p[i]
   for _ in 0..<15 { ts.append(try time { c = try l.evaluate(MatrixView(p.span, rows: rows, columns: columns), targets: y.span, classWeights: weights ? w.span : nil, gradient: MutableMatrixView(g.mutableSpan, rows: rows, columns: columns)).value }) }
   print("ce \(rows)x\(columns)", c, median(ts), ts.min()!, "ms", 8.0 * Double(rows * columns) / ts.min()! / 1e6, "GB/s")
 }
-if CommandLine.arguments.count > 1 {
+if CommandLine.arguments.contains("all") {
 try go("mse", MeanSquaredError())
 try go("huber", Huber())
 try go("bce", BinaryCrossEntropy())
 try go("logcosh", LogCosh())
 try go("focal", SigmoidFocal())
 }
-for _ in 0..<2 {
+for _ in 0..<(CommandLine.arguments.contains("small") ? 200 : 2) {
 try ce(65536, 10, SoftmaxCrossEntropy())
+if CommandLine.arguments.contains("small") { continue }
 try ce(8192, 1000, SoftmaxCrossEntropy())
 try ce(8192, 1000, SoftmaxCrossEntropy(labelSmoothing: 0.1))
 try ce(8192, 1000, SoftmaxCrossEntropy(labelSmoothing: 0.1), weights: true)

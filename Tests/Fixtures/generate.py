@@ -15,8 +15,7 @@ differ from PyTorch they are written out here, in one place each:
 - a sample of weight 0 is silent, even if it holds NaN (PyTorch: 0 * NaN);
 - 0 * log 0 is 0 in every cross-entropy and divergence (PyTorch: NaN for -inf log-probabilities);
 - binary cross-entropy at an infinite logit on the right side is 0 (PyTorch: NaN);
-- `mean` divides by the weights' sum in every loss (PyTorch: only in cross-entropy), and KL counts rows (PyTorch:
-  elements);
+- `mean` divides by the weights' sum in every loss (PyTorch: only in cross-entropy);
 - smoothing over a logit of -inf costs +inf; a row of -inf alone, or one with +inf, is NaN, as in PyTorch;
 - the subgradient at every kink is 0.
 """
@@ -246,7 +245,9 @@ def kl_divergence(inputs: Inputs, options: Options) -> Evaluation:
     contributing = sample != 0
     kept = {role: value[contributing] for role, value in inputs.items()}
     losses = scattered(contributing, x, lambda: kept.get("weights", 1.0) * kl_row_losses(kept, options))
-    return Evaluation(losses, sample.sum().item(), float(rows), rows)
+    # Each of the n×K terms counts as a sample, as PyTorch's `mean` has it; `batchMean` divides by the rows.
+    columns = x.shape[1]
+    return Evaluation(losses, sample.sum().item() * columns, float(rows * columns), rows)
 
 
 def kl_row_losses(inputs: Inputs, options: Options) -> Tensor:

@@ -1,0 +1,176 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+import Glibc
+
+/// The KL divergence of one block of rows.
+///
+/// Logits on either side become exponentials in scratch memory, one row at a time, while they are in the
+/// cache; no n×K intermediate exists.
+@inline(__always)
+func klDivergence<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.Lane>, as: V.Type) {
+  var sum = 0.0
+  var active = 0
+  for row in 0..<arguments.rows {
+    var weight = 1.0
+    if let weights = arguments.weights { weight = Double(weights[row]) }
+    let loss: Double
+    if weight == 0 {
+      loss = 0
+      let (input, target) = (arguments.inputGradient, arguments.targetGradient)
+      if let input { clear(input + row * arguments.inputGradientStride, arguments, as: V.self) }
+      if let target { clear(target + row * arguments.targetGradientStride, arguments, as: V.self) }
+    } else {
+      loss = klDivergenceRow(arguments, row, weight, as: V.self)
+    }
+    sum += loss
+    if loss > 0 { active += 1 }
+    if let losses = arguments.losses { losses[row] = V.Lane(loss) }
+  }
+  arguments.sum = sum
+  arguments.active = active
+}
+
+@inline(__always)
+private func clear<V: KernelVector>(
+  _ gradient: UnsafeMutablePointer<V.Lane>, _ arguments: KLDivergenceArguments<V.Lane>, as: V.Type
+) {
+  forEachVector(
+    from: 0, to: arguments.columns, destination: gradient, streams: arguments.streams, as: V.self
+  ) { _, _ in V(lane: 0) }
+}
+
+/// Shift, normaliser and its logarithm of a row of logits; exponentials are left in `destination`.
+@inline(__always)
+private func softmax<V: KernelVector>(
+  _ logits: UnsafePointer<V.Lane>, _ columns: Int, _ inverseTemperature: V.Lane,
+  _ destination: UnsafeMutablePointer<V.Lane>, next: UnsafePointer<V.Lane>?, as: V.Type
+) -> (largest: V.Lane, sum: Double) {
+  let largest = largestElement(logits, columns, as: V.self)
+  let sum = exponentialSum(
+    logits, columns, shift: largest, scale: inverseTemperature, next: next, as: V.self
+  ) { index, lanes, e in
+    if lanes == V.laneCount { e.store(destination + index) } else {
+      e.store(destination + index, count: lanes)
+    }
+  }
+  return (largest, sum)
+}
+
+@inline(__always)
+private func klDivergenceRow<V: KernelVector>(
+  _ arguments: KLDivergenceArguments<V.Lane>, _ row: Int, _ weight: Double, as: V.Type
+) -> Double {
+  let columns = arguments.columns
+  let input = arguments.input + row * arguments.inputStride
+  let target = arguments.target + row * arguments.targetStride
+  let inputExponentials = arguments.scratch
+  let targetExponentials = arguments.scratch + ((columns + 15) & ~15)
+  let inverseTemperature = V.Lane(1 / arguments.temperature)
+  let square = arguments.temperature * arguments.temperature
+
+  // log qₖ = inputScale·(xₖ − inputShift) − inputLog, and log p likewise.
+  var (inputShift, inputScale): (V.Lane, V.Lane) = (0, 1)
+  var (inputSum, inputLog) = (1.0, 0.0)
+  if arguments.inputForm == .logits {
+    let result = softmax(
+      input, columns, inverseTemperature, inputExponentials, next: input + arguments.inputStride, as: V.self)
+    (inputShift, inputScale, inputSum) = (result.largest, inverseTemperature, result.sum)
+    inputLog = log(inputSum)
+  }
+  var (targetShift, targetScale): (V.Lane, V.Lane) = (0, 1)
+  var (targetSum, targetLog) = (1.0, 0.0)
+  if arguments.targetForm == .logits {
+    let result = softmax(
+      target, columns, inverseTemperature, targetExponentials, next: target + arguments.targetStride,
+      as: V.self)
+    (targetShift, targetScale, targetSum) = (result.largest, inverseTemperature, result.sum)
+    targetLog = log(targetSum)
+  }
+
+  // Σ p·(log p − log q) and Σ p, with p = pₖ before division by targetSum; p = 0 counts 0 whatever q is.
+  let (xShift, xScale) = (V(lane: inputShift), V(lane: inputScale))
+  let (uShift, uScale) = (V(lane: targetShift), V(lane: targetScale))
+  var (divergence, mass) = (0.0, 0.0)
+  @inline(__always)
+  func accumulate(_ term: (Int, Int) -> (p: V, logP: V)) {
+    var index = 0
+    while index < columns {
+      let end = min(index + 32 * V.laneCount, columns)
+      var (terms, masses) = (V(lane: 0), V(lane: 0))
+      while index < end {
+        let lanes = min(V.laneCount, columns - index)
+        var (p, logP) = term(index, lanes)
+        if lanes < V.laneCount { p = V(lane: 0).replacing(with: p, where: V.first(lanes)) }
+        let logQ = (loadLanes(input + index, lanes, as: V.self) - xShift) * xScale
+        terms = terms + (p * (logP - logQ)).replacing(with: V(lane: 0), where: p .== V(lane: 0))
+        masses = masses + p
+        index += lanes
+      }
+      divergence += terms.total
+      mass += masses.total
+    }
+  }
+  switch arguments.targetForm {
+  case .logits:
+    accumulate { index, lanes in
+      (
+        loadLanes(targetExponentials + index, lanes, as: V.self),
+        (loadLanes(target + index, lanes, as: V.self) - uShift) * uScale
+      )
+    }
+    // The exponentials were added up before; their sum is the mass.
+    divergence = divergence / targetSum + (inputLog - targetLog)
+    mass = 1
+  case .probabilities:
+    accumulate { index, lanes in
+      let p = loadLanes(target + index, lanes, as: V.self)
+      return (p, V.log(p))
+    }
+    if mass != 0 { divergence += mass * inputLog }
+  case .logProbabilities:
+    accumulate { index, lanes in
+      let logP = loadLanes(target + index, lanes, as: V.self)
+      return (V.exp(logP), logP)
+    }
+    if mass != 0 { divergence += mass * inputLog }
+  }
+
+  // d(T²·KL)/dx, in which one T comes from the logits' division.
+  let scale = arguments.gradientScale * weight
+  if let gradients = arguments.inputGradient {
+    let gradient = gradients + row * arguments.inputGradientStride
+    let outer = arguments.inputForm == .logits ? scale * arguments.temperature : scale * square
+    let qScale = V(lane: V.Lane(arguments.inputForm == .logits ? outer * mass / inputSum : 0))
+    let pScale = V(lane: V.Lane(-outer / targetSum))
+    let isLogits = arguments.inputForm == .logits
+    @inline(__always)
+    func write(_ p: (Int, Int) -> V) {
+      forEachVector(
+        from: 0, to: columns, destination: gradient, streams: arguments.streams, as: V.self
+      ) { index, lanes in
+        let pull = p(index, lanes) * pScale
+        return isLogits
+          ? V.multiplyAdd(loadLanes(inputExponentials + index, lanes, as: V.self), qScale, pull) : pull
+      }
+    }
+    switch arguments.targetForm {
+    case .logits: write { loadLanes(targetExponentials + $0, $1, as: V.self) }
+    case .probabilities: write { loadLanes(target + $0, $1, as: V.self) }
+    case .logProbabilities: write { V.exp(loadLanes(target + $0, $1, as: V.self)) }
+    }
+  }
+  if let gradients = arguments.targetGradient {
+    let gradient = gradients + row * arguments.targetGradientStride
+    let outer = V(lane: V.Lane(scale * arguments.temperature / targetSum))
+    let shift = V(lane: V.Lane(inputLog - targetLog - divergence))
+    forEachVector(
+      from: 0, to: columns, destination: gradient, streams: arguments.streams, as: V.self
+    ) { index, lanes in
+      let p = loadLanes(targetExponentials + index, lanes, as: V.self)
+      let logP = (loadLanes(target + index, lanes, as: V.self) - uShift) * uScale
+      let logQ = (loadLanes(input + index, lanes, as: V.self) - xShift) * xScale
+      return (p * outer * ((logP - logQ) + shift)).replacing(with: V(lane: 0), where: p .== V(lane: 0))
+    }
+  }
+  return weight * square * divergence
+}
