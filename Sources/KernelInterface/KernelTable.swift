@@ -2,6 +2,7 @@
 /// `Kernels/KernelSet.swift`.
 package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let elementaryFunction: ElementaryFunctionKernel<Scalar>
+  package let interpretFormula: FormulaKernel<Scalar>
   package let sum: SumKernel<Scalar>
   package let countOutside: CountOutsideKernel<Scalar>
   package let labelWeight: LabelWeightKernel<Scalar>
@@ -10,6 +11,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
+    interpretFormula: @escaping FormulaKernel<Scalar>,
     sum: @escaping SumKernel<Scalar>,
     countOutside: @escaping CountOutsideKernel<Scalar>,
     labelWeight: @escaping LabelWeightKernel<Scalar>,
@@ -17,6 +19,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     klDivergence: @escaping KLDivergenceKernel<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
+    self.interpretFormula = interpretFormula
     self.sum = sum
     self.countOutside = countOutside
     self.labelWeight = labelWeight

@@ -69,44 +69,43 @@ private func plain<Loss: ElementwiseLoss, V: KernelVector>(
 private func general<Loss: ElementwiseLoss, V: KernelVector>(
   _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
 ) {
-  let scale = V(lane: arguments.gradientScale)
-  var sum = 0.0
-  var active = 0
+  var sums = (sum: 0.0, active: 0)
   var index = 0
   while index < arguments.count {
-    let count = min(V.laneCount, arguments.count - index)
-    let isWhole = count == V.laneCount
-    let prediction = load(arguments.predictions + index, count, isWhole, as: V.self)
-    let target = load(arguments.targets + index, count, isWhole, as: V.self)
-    var weight = V(lane: arguments.weight)
-    if let weights = arguments.weights { weight = load(weights + index, count, isWhole, as: V.self) }
-    let result = loss.evaluate(prediction: prediction, target: target)
-    var isSilent = weight .== V(lane: 0)
-    if !isWhole { isSilent = isSilent .| .!V.first(count) }
-    let weighted = (result.loss * weight).replacing(with: V(lane: 0), where: isSilent)
-    let derivative = (result.derivative * weight * scale).replacing(with: V(lane: 0), where: isSilent)
-    sum += weighted.total
-    active += V.count(V(lane: 0) .< weighted)
-    if let losses = arguments.losses { store(weighted, losses + index, count, isWhole) }
-    if let gradient = arguments.gradient { store(derivative, gradient + index, count, isWhole) }
-    index += count
+    let lanes = min(V.laneCount, arguments.count - index)
+    let result = loss.evaluate(
+      prediction: loadLanes(arguments.predictions + index, lanes, as: V.self),
+      target: loadLanes(arguments.targets + index, lanes, as: V.self))
+    emit(loss: result.loss, derivative: result.derivative, index, lanes, arguments, &sums, as: V.self)
+    index += lanes
   }
-  arguments.sum = sum
-  arguments.active = active
+  arguments.sum = sums.sum
+  arguments.active = sums.active
 }
 
+/// Weighs the losses and derivatives of up to `laneCount` elements, adds them up and writes what is asked for.
 @inline(__always)
-private func load<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ count: Int, _ isWhole: Bool, as: V.Type
-) -> V {
-  isWhole ? V.load(source) : V.load(source, count: count)
-}
-
-@inline(__always)
-private func store<V: KernelVector>(
-  _ value: V, _ destination: UnsafeMutablePointer<V.Lane>, _ count: Int, _ isWhole: Bool
+func emit<V: KernelVector>(
+  loss: V, derivative: V, _ index: Int, _ lanes: Int, _ arguments: ElementwiseArguments<V.Lane>,
+  _ sums: inout (sum: Double, active: Int), as: V.Type
 ) {
-  if isWhole { value.store(destination) } else { value.store(destination, count: count) }
+  let zero = V(lane: 0)
+  var weight = V(lane: arguments.weight)
+  if let weights = arguments.weights { weight = loadLanes(weights + index, lanes, as: V.self) }
+  var isSilent = weight .== zero
+  if lanes < V.laneCount { isSilent = isSilent .| .!V.first(lanes) }
+  let weighted = (loss * weight).replacing(with: zero, where: isSilent)
+  sums.sum += weighted.total
+  if arguments.countsActive { sums.active += V.count(zero .< weighted) }
+  if let losses = arguments.losses { storeLanes(weighted, losses + index, lanes) }
+  if let gradient = arguments.gradient {
+    let scaled = (derivative * weight * V(lane: arguments.gradientScale)).replacing(with: zero, where: isSilent)
+    if arguments.streams && lanes == V.laneCount && Int(bitPattern: gradient + index) & 63 == 0 {
+      scaled.stream(gradient + index)
+    } else {
+      storeLanes(scaled, gradient + index, lanes)
+    }
+  }
 }
 
 /// Compiles both scalar types of every listed loss.

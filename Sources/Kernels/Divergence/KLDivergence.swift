@@ -49,9 +49,7 @@ private func softmax<V: KernelVector>(
   let sum = exponentialSum(
     logits, columns, shift: largest, scale: inverseTemperature, next: next, as: V.self
   ) { index, lanes, e in
-    if lanes == V.laneCount { e.store(destination + index) } else {
-      e.store(destination + index, count: lanes)
-    }
+    storeLanes(e, destination + index, lanes)
   }
   return (largest, sum)
 }

@@ -101,9 +101,3 @@ func forEachVector<V: KernelVector>(
   }
   if index < end { transform(index, end - index).store(destination + index, count: end - index) }
 }
-
-/// A whole vector, or the first lanes of one.
-@inline(__always)
-func loadLanes<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ lanes: Int, as: V.Type) -> V {
-  lanes == V.laneCount ? V.load(source) : V.load(source, count: lanes)
-}

@@ -96,9 +96,7 @@ private func softmaxCrossEntropyRow<V: KernelVector>(
       segmentSum = exponentialSum(
         source + start, count, shift: maximum, scale: 1, next: next, as: V.self
       ) { index, lanes, e in
-        if lanes == V.laneCount { e.store(destination + index) } else {
-          e.store(destination + index, count: lanes)
-        }
+        storeLanes(e, destination + index, lanes)
       }
     } else {
       segmentSum = exponentialSum(

@@ -83,3 +83,15 @@ func advance<Element>(_ pointer: UnsafePointer<Element>?, _ offset: Int) -> Unsa
 func advance<Element>(_ pointer: UnsafeMutablePointer<Element>?, _ offset: Int) -> UnsafeMutablePointer<Element>? {
   if let pointer { pointer + offset } else { nil }
 }
+
+/// A whole vector, or the first lanes of one.
+@inline(__always)
+func loadLanes<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ lanes: Int, as: V.Type) -> V {
+  lanes == V.laneCount ? V.load(source) : V.load(source, count: lanes)
+}
+
+/// Stores a whole vector, or its first lanes.
+@inline(__always)
+func storeLanes<V: KernelVector>(_ vector: V, _ destination: UnsafeMutablePointer<V.Lane>, _ lanes: Int) {
+  if lanes == V.laneCount { vector.store(destination) } else { vector.store(destination, count: lanes) }
+}

@@ -92,41 +92,49 @@ struct ElementwiseEvaluation<Scalar: LossScalar> {
     try validate()
     let selection = try KernelSelection.current
     let kernels = selection.table(Scalar.self)
-    guard let kernel = selection.elementwise(Loss.self, Scalar.self) else {
-      throw BatchLossError(
-        .unsupportedCombination, parameter: "loss", expected: "a listed loss", actual: "\(Loss.self)")
-    }
     if let range = loss.predictionRange { try validate(predictionsIn: range, kernels) }
-    return withUnsafePointer(to: loss) { pointer in
-      let loss = UnsafeRawPointer(pointer)
-      var divisor: Double
-      switch (denominator, reduction) {
-      case (let given?, _): divisor = given
-      case (nil, .mean): divisor = weightSum(kernels)
-      case (nil, .meanOverCount): divisor = Double(predictions.count)
-      case (nil, .batchMean): divisor = Double(predictions.rows)
-      case (nil, .sum): divisor = 1
-      case (nil, .meanOverActive):
-        divisor = Double(pass(loss, kernel, scale: 0, counts: true, writes: false).active)
+    if let kernel: ElementwiseKernel<Scalar> = selection.elementwise(Loss.self, Scalar.self) {
+      return withUnsafePointer(to: loss) { pointer in
+        nonisolated(unsafe) let loss = UnsafeRawPointer(pointer)
+        return reduce(kernels) { arguments, _ in kernel(loss, &arguments) }
       }
-      let writes = divisor != 0
-      if !writes, let gradient { gradient.fill(0) }
-      let partial = pass(
-        loss, kernel, scale: Scalar(writes ? 1 / divisor : 0), counts: false, writes: writes)
-      if predictions.count == 0 && reduction == .sum && denominator == nil { divisor = 1 }
-      return Cost(sum: partial.sum, denominator: divisor)
     }
+    return RecordedFormula(loss).withProgram { program in
+      reduce(kernels) { arguments, workspace in
+        let scratch = workspace.buffer(of: Scalar.self, count: program.scratchCount)
+        kernels.interpretFormula(program, scratch, &arguments)
+      }
+    }
+  }
+
+  /// Evaluates one run of elements.
+  private typealias Kernel = (_ arguments: inout ElementwiseArguments<Scalar>, _ workspace: Workspace) -> Void
+
+  private func reduce(_ kernels: KernelTable<Scalar>, _ kernel: Kernel) -> Cost {
+    let divisor: Double =
+      switch (denominator, reduction) {
+      case (let given?, _): given
+      case (nil, .mean): weightSum(kernels)
+      case (nil, .meanOverCount): Double(predictions.count)
+      case (nil, .batchMean): Double(predictions.rows)
+      case (nil, .sum): 1
+      case (nil, .meanOverActive): Double(pass(kernel, scale: 0, counts: true, writes: false).active)
+      }
+    let writes = divisor != 0
+    if !writes { gradient?.fill(0) }
+    let partial = pass(kernel, scale: Scalar(writes ? 1 / divisor : 0), counts: false, writes: writes)
+    return Cost(sum: partial.sum, denominator: divisor)
   }
 
   // MARK: Passes over the batch
 
   private func pass(
-    _ loss: UnsafeRawPointer, _ kernel: ElementwiseKernel<Scalar>, scale: Scalar, counts: Bool, writes: Bool
+    _ kernel: Kernel, scale: Scalar, counts: Bool, writes: Bool
   ) -> PartialSums {
     let gradient = writes ? gradient : nil
     let streams = gradient.map { NonTemporal.isWorthwhile($0) && $0.base != predictions.base } ?? false
     let losses = writes || !counts ? losses : nil
-    func run(_ row: Int, _ column: Int, _ count: Int) -> PartialSums {
+    func run(_ row: Int, _ column: Int, _ count: Int, _ workspace: Workspace) -> PartialSums {
       let sharesWeight = weights.map { $0.columns != predictions.columns } ?? true
       var arguments = ElementwiseArguments<Scalar>(
         predictions: UnsafePointer(predictions.pointer(row, column)),
@@ -135,31 +143,33 @@ struct ElementwiseEvaluation<Scalar: LossScalar> {
         weight: sharesWeight ? weights?.pointer(row, 0).pointee ?? 1 : 1,
         gradient: gradient?.pointer(row, column), losses: losses?.pointer(row, column),
         count: count, gradientScale: scale, streams: streams, countsActive: counts)
-      kernel(loss, &arguments)
+      kernel(&arguments, workspace)
       return PartialSums(sum: arguments.sum, active: arguments.active)
     }
     return forEachRun(run)
   }
 
   /// Calls `run` for stretches of elements that are contiguous in every operand.
-  private func forEachRun(_ run: (_ row: Int, _ column: Int, _ count: Int) -> PartialSums) -> PartialSums {
+  private func forEachRun(
+    _ run: (_ row: Int, _ column: Int, _ count: Int, _ workspace: Workspace) -> PartialSums
+  ) -> PartialSums {
     let isFlat =
       predictions.isContiguous && targets.isContiguous && gradient?.isContiguous ?? true
       && losses?.isContiguous ?? true
       && weights.map { $0.columns == predictions.columns && $0.isContiguous } ?? true
     if isFlat {
       let partition = BlockPartition(of: predictions.count, blockSize: Self.blockSize)
-      return engine.sum(overBlocks: partition.blocks) { block, _ in
+      return engine.sum(overBlocks: partition.blocks) { block, workspace in
         let range = partition[block]
-        return run(0, range.lowerBound, range.count)
+        return run(0, range.lowerBound, range.count, workspace)
       }
     }
     let columns = predictions.columns
     guard columns > 0 else { return PartialSums() }
     let partition = BlockPartition(of: predictions.rows, blockSize: Self.blockSize / columns)
-    return engine.sum(overBlocks: partition.blocks) { block, _ in
+    return engine.sum(overBlocks: partition.blocks) { block, workspace in
       var total = PartialSums()
-      for row in partition[block] { total.add(run(row, 0, columns)) }
+      for row in partition[block] { total.add(run(row, 0, columns, workspace)) }
       return total
     }
   }
