@@ -1,8 +1,9 @@
 /// Applies an elementary function to `count` numbers.
-package typealias ElementaryFunctionKernel<Scalar: KernelScalar> = @Sendable (
-  _ function: ElementaryFunction, _ input: UnsafePointer<Scalar>, _ output: UnsafeMutablePointer<Scalar>,
-  _ count: Int
-) -> Void
+package typealias ElementaryFunctionKernel<Scalar: KernelScalar> =
+  @Sendable (
+    _ function: ElementaryFunction, _ input: UnsafePointer<Scalar>, _ output: UnsafeMutablePointer<Scalar>,
+    _ count: Int
+  ) -> Void
 
 /// The elementary functions of formulas, for checks of their accuracy.
 package enum ElementaryFunction: String, CaseIterable, Sendable {

@@ -39,9 +39,10 @@ package struct ElementwiseArguments<Scalar: KernelScalar> {
 }
 
 /// Evaluates one loss, given by a pointer to its value, over one run of elements.
-package typealias ElementwiseKernel<Scalar: KernelScalar> = @Sendable (
-  _ loss: UnsafeRawPointer, _ arguments: inout ElementwiseArguments<Scalar>
-) -> Void
+package typealias ElementwiseKernel<Scalar: KernelScalar> =
+  @Sendable (
+    _ loss: UnsafeRawPointer, _ arguments: inout ElementwiseArguments<Scalar>
+  ) -> Void
 
 /// Receives a loss type and its kernels.
 package typealias ElementwiseRegister = (

@@ -60,7 +60,8 @@ package struct FormulaProgram {
 
 /// Runs a recorded formula over one run of elements, with `program.scratchCount` elements of scratch memory
 /// aligned to 64 bytes.
-package typealias FormulaKernel<Scalar: KernelScalar> = @Sendable (
-  _ program: FormulaProgram, _ scratch: UnsafeMutablePointer<Scalar>,
-  _ arguments: inout ElementwiseArguments<Scalar>
-) -> Void
+package typealias FormulaKernel<Scalar: KernelScalar> =
+  @Sendable (
+    _ program: FormulaProgram, _ scratch: UnsafeMutablePointer<Scalar>,
+    _ arguments: inout ElementwiseArguments<Scalar>
+  ) -> Void

@@ -58,6 +58,7 @@ package struct KLDivergenceArguments<Scalar: KernelScalar> {
 }
 
 /// Evaluates the KL divergence over one block of rows.
-package typealias KLDivergenceKernel<Scalar: KernelScalar> = @Sendable (
-  _ arguments: inout KLDivergenceArguments<Scalar>
-) -> Void
+package typealias KLDivergenceKernel<Scalar: KernelScalar> =
+  @Sendable (
+    _ arguments: inout KLDivergenceArguments<Scalar>
+  ) -> Void

@@ -55,9 +55,10 @@ package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
 }
 
 /// Evaluates softmax cross-entropy over one block of rows.
-package typealias SoftmaxCrossEntropyKernel<Scalar: KernelScalar> = @Sendable (
-  _ arguments: inout SoftmaxCrossEntropyArguments<Scalar>
-) -> Void
+package typealias SoftmaxCrossEntropyKernel<Scalar: KernelScalar> =
+  @Sendable (
+    _ arguments: inout SoftmaxCrossEntropyArguments<Scalar>
+  ) -> Void
 
 /// How the softmax kernels treat rows; depends on the number of columns alone.
 package enum SoftmaxPlan {

@@ -1,7 +1,6 @@
 import BatchLossFormulas
 import Glibc
 
-
 /// A level of vector instructions for which kernels were compiled.
 ///
 /// The highest level that the processor has is chosen once per process. The environment variable

@@ -16,7 +16,9 @@ func softmaxCrossEntropyLanes<V: KernelVector>(
     sum += losses.total
     active += V.count(V(lane: 0) .< losses)
     if let destination = arguments.losses {
-      if rows == V.laneCount { losses.store(destination + row) } else {
+      if rows == V.laneCount {
+        losses.store(destination + row)
+      } else {
         losses.store(destination + row, count: rows)
       }
     }
@@ -45,7 +47,9 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   if rows < V.laneCount { isSilent = isSilent .| .!V.first(rows) }
   var label = V(lane: -1)
   if let labels = arguments.labels {
-    if rows == V.laneCount { label = V.load(converting: labels + row) } else {
+    if rows == V.laneCount {
+      label = V.load(converting: labels + row)
+    } else {
       for lane in 0..<rows { label[lane] = V.Lane(labels[row + lane]) }
     }
     isSilent = isSilent .| (label .< zero)

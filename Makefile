@@ -1,0 +1,73 @@
+# The two commands to start with: make test, make demo.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PACKAGES := libopenblas-dev liblapacke-dev pkg-config make git binutils python3-venv
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 28
+
+.PHONY: setup
+setup: ## Install the Debian packages that are missing
+	@missing=""; for package in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing$$missing"; \
+	  $(SUDO) apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq $$missing >/dev/null; \
+	fi
+	@command -v swift >/dev/null || { echo "swift is missing: install Swift 6.2 or later from https://swift.org/install"; exit 1; }
+
+.PHONY: build
+build: setup ## Build the library and both commands for release
+	swift build -c release
+
+.PHONY: test
+test: setup ## Run every test, on every instruction set that this processor has
+	swift build --build-tests
+	Scripts/check_kernel_objects.sh debug
+	swift test --skip-build
+	for level in baseline x86-64-v3; do \
+	  echo "== $$level"; BATCHLOSS_ISA=$$level swift test --skip-build --filter BatchLossTests; \
+	done
+	$(MAKE) --no-print-directory check-commands
+	Scripts/check_client.sh
+
+.PHONY: check-commands
+check-commands: setup ## Run the commands on small inputs: the demo, and every benchmark once
+	swift build -c release
+	Scripts/check_kernel_objects.sh release
+	$(MAKE) --no-print-directory demo
+	Scripts/check_bench.sh
+
+.PHONY: demo
+demo: setup ## Evaluate a classifier of handwritten digits and compare with scikit-learn
+	swift build -c release --product batch-loss
+	Examples/digits/run.sh
+
+.PHONY: check-elementary-functions
+check-elementary-functions: setup ## Check exp, log and the others at every float there is (minutes)
+	swift run -c release BatchLossAccuracy
+
+.PHONY: compare
+compare: build ## Measure against PyTorch and JAX (NAMES="huber ctc" for some); writes docs/benchmarks.md
+	Benchmarks/setup.sh
+	.venv/bin/python Benchmarks/compare.py $(NAMES)
+
+.PHONY: compare-commits
+compare-commits: setup ## Measure this tree against another commit: make compare-commits BASE=main
+	Benchmarks/setup.sh
+	.venv/bin/python Benchmarks/compare_commits.py $(BASE) HEAD $(NAMES)
+
+.PHONY: lint
+lint: ## Check the format of the Swift sources
+	swift format lint --strict --recursive Package.swift Sources Tests
+
+.PHONY: format
+format: ## Format the Swift sources
+	swift format --in-place --recursive Package.swift Sources Tests
