@@ -23,7 +23,7 @@ import numpy as np
 
 import report
 from participants import REFERENCE, Child, Participant, ParticipantError, Times, interleave, ours, peers
-from workloads import WORKLOADS, Dimensions, Workload
+from workloads import STANDING, WORKLOADS, Dimensions, Workload
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("results.json")
@@ -36,7 +36,8 @@ def main() -> None:
     options = parse()
     if options.list:
         for name, workload in WORKLOADS.items():
-            print(name, " ".join(f"{k}={v}" for k, v in workload.dimensions.items()))
+            shape = " ".join(f"{k}={v}" for k, v in workload.dimensions.items())
+            print(f"{name:42} {shape}" + ("" if name in STANDING else "  (only if named)"))
         return
     chosen = select(options.workloads)
     if not options.peers_only and not options.bench.exists():
@@ -59,7 +60,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="compare", description=__doc__.splitlines()[0])
-    parser.add_argument("workloads", nargs="*", help="names, or patterns such as 'softmax-*'; all if none is given")
+    parser.add_argument("workloads", nargs="*", help="names, losses, or patterns such as 'softmax-*'")
     parser.add_argument("--bench", type=Path, default=ROOT / ".build/release/bench", help="the bench executable")
     parser.add_argument("--repeat", type=int, default=None, help="timed rounds (15; smoke: 2)")
     parser.add_argument("--warmup", type=int, default=2, help="rounds before them")
@@ -76,7 +77,7 @@ def parse() -> argparse.Namespace:
 def select(patterns: list[str]) -> list[Workload]:
     """A pattern is a name, the name of a loss, or has wildcards."""
     if not patterns:
-        return list(WORKLOADS.values())
+        return list(STANDING.values())
     chosen: dict[str, Workload] = {}
     for pattern in patterns:
         found = {n: w for n, w in WORKLOADS.items() if w.loss == pattern or fnmatch.fnmatchcase(n, pattern)}
@@ -218,11 +219,13 @@ class Comparison:
         self.describe(participant, loaded)
         with self.evaluated(child, "gradient") as (cost, gradients):
             if reference is not None:
-                outcome |= agreement((cost, gradients), reference)
-        worst = max(outcome.get("cost_error", 0.0), outcome.get("gradient_error", 0.0))
-        if not worst <= self.workload.tolerance:
-            outcome["disagrees"] = True
-            raise ParticipantError(f"disagrees with float64 by {worst:.1e}")
+                outcome |= agreement((cost, gradients), reference, self.workload.jumps)
+        tolerances = {"cost": self.workload.tolerance, "gradient": self.workload.gradient_tolerance}
+        for what, tolerance in tolerances.items():
+            error = outcome.get(f"{what}_error", 0.0)
+            if not error <= tolerance:
+                outcome["disagrees"] = True
+                raise ParticipantError(f"disagrees: the error of the {what} is {error:.0e}")
         return child
 
     def describe(self, participant: Participant, info: dict[str, Any]) -> None:
@@ -262,27 +265,29 @@ def summary(measured: Times, of_ours: Times | None) -> dict[str, Any]:
     }
 
 
-def agreement(evaluated: Evaluated, reference: Evaluated) -> dict[str, float]:
-    """The cost's relative error, and the gradients' largest error relative to their largest component."""
+def agreement(evaluated: Evaluated, reference: Evaluated, jumps: bool) -> dict[str, float]:
+    """The cost's relative error and the largest of the gradients'."""
     (cost, gradients), (true_cost, true_gradients) = evaluated, reference
     if gradients.keys() != true_gradients.keys():
         raise ParticipantError(f"gradients for {sorted(gradients)} instead of {sorted(true_gradients)}")
-    errors = [largest_error(gradients[role], true_gradients[role]) for role in gradients]
+    errors = [gradient_error(gradients[role], true_gradients[role], jumps) for role in gradients]
     return {"cost_error": abs(cost - true_cost) / abs(true_cost), "gradient_error": max(errors)}
 
 
-def largest_error(values: np.ndarray, truth: np.ndarray) -> float:
+def gradient_error(values: np.ndarray, truth: np.ndarray, jumps: bool) -> float:
+    """The largest error relative to the largest component; or both by their norms."""
     if values.shape != truth.shape:
         raise ParticipantError(f"a gradient of shape {values.shape} instead of {truth.shape}")
-    worst, scale = 0.0, 0.0
-    for mine, true in zip(blocks(values), blocks(truth), strict=True):
-        # NaN must win, which max() does not promise.
-        worst = float(np.maximum(worst, np.abs(mine - true).max(initial=0)))
-        scale = float(np.maximum(scale, np.abs(true).max(initial=0)))
-    return worst / scale if scale else worst
+    order = 2 if jumps else np.inf
+    # By norms of norms, because NaN passes through them, and not through max().
+    parts = zip(blocks(values), blocks(truth), strict=True)
+    norms = [(np.linalg.norm(mine - true, order), np.linalg.norm(true, order)) for mine, true in parts]
+    error, scale = np.linalg.norm(norms, order, axis=0)
+    return float(error / scale) if scale else float(error)
 
 
 def blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """In float64, a part at a time."""
     flat = values.reshape(-1)
     for start in range(0, flat.size, 1 << 22):
         yield flat[start : start + (1 << 22)].astype(np.float64)

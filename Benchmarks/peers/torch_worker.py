@@ -26,7 +26,7 @@ class TorchPeer:
         self.leaves = {role: tensors[role].requires_grad_() for role in workload.differentiable}
         formula: Any = workload.extra.get(variant, workload.torch)(torch)
         if variant == "compile":
-            formula = torch.compile(formula, dynamic=False, fullgraph=True)
+            formula = torch.compile(formula, dynamic=False)
         named = arguments(tensors)
         self.cost = lambda: formula(**named)
 
