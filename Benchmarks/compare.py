@@ -1,0 +1,335 @@
+"""Runs `bench serve` and its peers in turn on the same inputs, and writes docs/benchmarks.md and .svg.
+
+Values and gradients must agree with PyTorch in float64 before anything is timed. Results are kept in
+Benchmarks/results.json, so that a run of a few workloads leaves the others' rows in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import functools
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import report
+from participants import REFERENCE, Child, Participant, ParticipantError, Times, interleave, ours, peers
+from workloads import STANDING, WORKLOADS, Dimensions, Workload
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).with_name("results.json")
+OURS = "BatchLoss"
+Evaluated = tuple[float, dict[str, np.ndarray]]
+"""Cost, and gradients by role."""
+
+
+def main() -> None:
+    options = parse()
+    if options.list:
+        for name, workload in WORKLOADS.items():
+            shape = " ".join(f"{k}={v}" for k, v in workload.dimensions.items())
+            print(f"{name:42} {shape}" + ("" if name in STANDING else "  (only if named)"))
+        return
+    chosen = select(options.workloads)
+    if not options.peers_only and not options.bench.exists():
+        sys.exit(f"compare: {options.bench} is missing; build it first: swift build -c release --product bench")
+    if os.getloadavg()[0] > 1 and not options.smoke:
+        note("compare: the machine is busy with other work, which will show in the times")
+    healthy, writes = True, not (options.smoke or options.peers_only)
+    with Pool(options.workers, keep=options.smoke) as pool:
+        for workload in chosen:
+            entry = Comparison(workload, options, pool).result()
+            print(report.plain(workload.name, entry), flush=True)
+            healthy = healthy and is_healthy(entry, options.peers_only)
+            if writes:
+                report.store(RESULTS, {workload.name: entry})
+    if writes:
+        report.write(RESULTS, list(WORKLOADS), ROOT / "docs")
+    if not healthy:
+        sys.exit("compare: a participant failed or disagrees, see above")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="compare", description=__doc__.splitlines()[0])
+    parser.add_argument("workloads", nargs="*", help="names, losses, or patterns such as 'softmax-*'")
+    parser.add_argument("--bench", type=Path, default=ROOT / ".build/release/bench", help="the bench executable")
+    parser.add_argument("--repeat", type=int, default=None, help="timed rounds (15; smoke: 2)")
+    parser.add_argument("--warmup", type=int, default=2, help="rounds before them")
+    parser.add_argument("--workers", type=int, default=2, help="threads of every participant")
+    parser.add_argument("--smoke", action="store_true", help="tiny shapes, stock allocator, nothing written")
+    parser.add_argument("--peers-only", action="store_true", help="without bench; nothing written")
+    parser.add_argument("--list", action="store_true", help="name the workloads and stop")
+    options = parser.parse_args()
+    options.repeat = options.repeat or (2 if options.smoke else 15)
+    options.bench = options.bench.absolute()
+    return options
+
+
+def select(patterns: list[str]) -> list[Workload]:
+    """A pattern is a name, the name of a loss, or has wildcards."""
+    if not patterns:
+        return list(STANDING.values())
+    chosen: dict[str, Workload] = {}
+    for pattern in patterns:
+        found = {n: w for n, w in WORKLOADS.items() if w.loss == pattern or fnmatch.fnmatchcase(n, pattern)}
+        if not found:
+            sys.exit(f"compare: no workload {pattern}; --list names them")
+        chosen |= found
+    return list(chosen.values())
+
+
+def is_healthy(entry: dict[str, Any], peers_only: bool) -> bool:
+    participants = entry["participants"]
+    disagrees = any(p.get("disagrees") for p in participants.values())
+    return not disagrees and (peers_only or "failed" not in participants[OURS])
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Pool:
+    """Processes: one for each workload, so that memory is its own; or kept for all, where only speed matters."""
+
+    def __init__(self, workers: int, keep: bool) -> None:
+        self.workers = workers
+        self.keep = keep
+        self.children: dict[str, Child] = {}
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def child(self, participant: Participant) -> Child:
+        child = self.children.get(participant.label)
+        if child is None or child.process.poll() is not None:
+            child = self.children[participant.label] = Child(participant, self.workers)
+        return child
+
+    def release(self) -> None:
+        """At a workload's end."""
+        if not self.keep:
+            self.close()
+
+    def release_one(self, participant: Participant) -> None:
+        if not self.keep and participant.label in self.children:
+            self.children.pop(participant.label).close()
+
+    def close(self) -> None:
+        for child in self.children.values():
+            child.close()
+        self.children.clear()
+
+
+# MARK: - One workload
+
+
+class Comparison:
+    """One workload: inputs to files, agreement, rounds."""
+
+    def __init__(self, workload: Workload, options: argparse.Namespace, pool: Pool) -> None:
+        self.workload = workload
+        self.options = options
+        self.pool = pool
+        self.dimensions: Dimensions = workload.smoke if options.smoke else workload.dimensions
+        self.outcome: dict[str, dict[str, Any]] = {}
+        self.environment: dict[str, Any] = machine()
+        self.limit: dict[str, Any] | None = None
+
+    def result(self) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="compare-") as scratch, contextlib.ExitStack() as stack:
+            stack.callback(self.pool.release)
+            self.scratch = Path(scratch)
+            self.inputs = self.workload.save_inputs(self.scratch, self.dimensions)
+            reference = self.reference()
+            children = {}
+            for participant in self.participants():
+                try:
+                    children[participant.label] = self.checked(participant, reference)
+                except ParticipantError as error:
+                    self.fail(participant.label, str(error))
+            self.time(children)
+        return {
+            "shape": dict(self.dimensions),
+            "repeat": self.options.repeat,
+            "workers": self.options.workers,
+            "commit": commit(),
+            "environment": self.environment,
+            "limit": self.limit,
+            "participants": self.outcome,
+        }
+
+    def participants(self) -> list[Participant]:
+        needed = self.workload.peer_bytes(self.dimensions)
+        all_peers = peers(list(self.workload.extra), tuned=not self.options.smoke)
+        if needed > available_memory():
+            for peer in all_peers:
+                self.outcome[peer.label] = {"failed": f"not run: needs {needed / 2**30:.0f} GiB"}
+            all_peers = []
+        return ([] if self.options.peers_only else [ours(self.options.bench, OURS)]) + all_peers
+
+    def load(self, child: Child) -> None:
+        request = self.workload.load_request(self.inputs, self.options.workers)
+        child.request("load", variant=child.participant.variant, **request)
+
+    @contextlib.contextmanager
+    def evaluated(self, child: Child, name: str) -> Iterator[Evaluated]:
+        """Cost and gradients of one run; the files go afterwards."""
+        cost = float(child.request("run")["cost"])
+        files = child.request("gradient", path=str(self.scratch / f"{name}.npy"))["gradients"]
+        try:
+            yield cost, {role: np.load(path, mmap_mode="r") for role, path in files.items()}
+        finally:
+            for path in files.values():
+                Path(path).unlink()
+
+    def reference(self) -> Evaluated | None:
+        """PyTorch in float64, in a process of its own that ends before the rounds."""
+        if 2 * self.workload.peer_bytes(self.dimensions) > available_memory():
+            return None
+        try:
+            child = self.pool.child(REFERENCE)
+            self.load(child)
+            with self.evaluated(child, "reference") as (cost, gradients):
+                return cost, {role: np.array(values) for role, values in gradients.items()}
+        except ParticipantError as error:
+            note(f"  no float64 reference: {error}")
+            return None
+        finally:
+            self.pool.release_one(REFERENCE)
+
+    def checked(self, participant: Participant, reference: Evaluated | None) -> Child:
+        """The participant's process, once its values were found to agree."""
+        child = self.pool.child(participant)
+        self.load(child)
+        loaded = child.request("info")
+        outcome: dict[str, Any] = {"loaded_rss_bytes": loaded["peak_rss_bytes"]}
+        self.outcome[participant.label] = outcome
+        self.describe(participant, loaded)
+        with self.evaluated(child, "gradient") as (cost, gradients):
+            if reference is not None:
+                outcome |= agreement((cost, gradients), reference, self.workload.jumps)
+        tolerances = {"cost": self.workload.tolerance, "gradient": self.workload.gradient_tolerance}
+        for what, tolerance in tolerances.items():
+            error = outcome.get(f"{what}_error", 0.0)
+            if not error <= tolerance:
+                outcome["disagrees"] = True
+                raise ParticipantError(f"disagrees: the error of the {what} is {error:.0e}")
+        return child
+
+    def describe(self, participant: Participant, info: dict[str, Any]) -> None:
+        self.environment |= info.get("versions", {})
+        if participant.name == OURS:
+            self.environment |= {key: info[key] for key in ("isa", "openblas") if key in info}
+
+    def time(self, children: dict[str, Child]) -> None:
+        if not children:
+            return
+        runs = {label: functools.partial(run, child) for label, child in children.items()}
+        times, failed = interleave(runs, self.options.repeat, self.options.warmup)
+        for label, reason in failed.items():
+            self.fail(label, reason)
+        for label, measured in times.items():
+            self.outcome[label] |= summary(measured, times.get(OURS))
+            self.outcome[label]["peak_rss_bytes"] = children[label].request("info")["peak_rss_bytes"]
+        if OURS in times:
+            with contextlib.suppress(ParticipantError):
+                self.limit = children[OURS].request("limit")
+
+    def fail(self, label: str, reason: str) -> None:
+        note(f"  {label}: {reason}")
+        self.outcome[label] = self.outcome.get(label, {}) | {"failed": reason}
+
+
+def run(child: Child) -> float:
+    return float(child.request("run")["ms"])
+
+
+def summary(measured: Times, of_ours: Times | None) -> dict[str, Any]:
+    return {
+        "median_ms": measured.median,
+        "min_ms": measured.minimum,
+        "spread": measured.spread,
+        "ratio": measured.ratio(of_ours) if of_ours else None,
+    }
+
+
+def agreement(evaluated: Evaluated, reference: Evaluated, jumps: bool) -> dict[str, float]:
+    """The cost's relative error and the largest of the gradients'."""
+    (cost, gradients), (true_cost, true_gradients) = evaluated, reference
+    if gradients.keys() != true_gradients.keys():
+        raise ParticipantError(f"gradients for {sorted(gradients)} instead of {sorted(true_gradients)}")
+    errors = [gradient_error(gradients[role], true_gradients[role], jumps) for role in gradients]
+    return {"cost_error": abs(cost - true_cost) / abs(true_cost), "gradient_error": max(errors)}
+
+
+def gradient_error(values: np.ndarray, truth: np.ndarray, jumps: bool) -> float:
+    """The largest error relative to the largest component; or both by their norms."""
+    if values.shape != truth.shape:
+        raise ParticipantError(f"a gradient of shape {values.shape} instead of {truth.shape}")
+    order = 2 if jumps else np.inf
+    # By norms of norms, because NaN passes through them, and not through max().
+    parts = zip(blocks(values), blocks(truth), strict=True)
+    norms = [(np.linalg.norm(mine - true, order), np.linalg.norm(true, order)) for mine, true in parts]
+    error, scale = np.linalg.norm(norms, order, axis=0)
+    return float(error / scale) if scale else float(error)
+
+
+def blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """In float64, a part at a time."""
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, 1 << 22):
+        yield flat[start : start + (1 << 22)].astype(np.float64)
+
+
+# MARK: - The machine
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "processor": processor(),
+        "cpus": os.cpu_count(),
+        "memory_gib": round(meminfo("MemTotal") / 2**30),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = fields.get("model name", platform.machine())
+    return f"{name} (family {fields['cpu family']}, model {fields['model']})" if "cpu family" in fields else name
+
+
+def meminfo(key: str) -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def available_memory() -> int:
+    return meminfo("MemAvailable")
+
+
+def commit() -> str:
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True
+    )
+    return described.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Processes that answer one JSON line per request, and rounds in which each of them runs once."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+TUNED_ALLOCATOR = {
+    # Freed memory stays with the process: no page is mapped and zeroed anew for each temporary.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+
+
+class ParticipantError(Exception):
+    """One line on why a participant has no result."""
+
+
+@dataclass(frozen=True)
+class Participant:
+    name: str
+    command: Sequence[str]
+    variant: str = ""
+    tuned: bool = False
+    directory: Path = HERE
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, tuned" if self.tuned else self.name
+
+
+def ours(bench: Path, name: str = "BatchLoss") -> Participant:
+    return Participant(name, [str(bench), "serve"])
+
+
+def peers(extra: Sequence[str], tuned: bool) -> list[Participant]:
+    """Each peer with the stock allocator, and with the tuned one if asked."""
+    kinds = [
+        ("PyTorch", "torch_worker", "eager"),
+        ("torch.compile", "torch_worker", "compile"),
+        ("JAX", "jax_worker", "jit"),
+        *((name, "torch_worker", name) for name in extra),
+    ]
+    return [
+        Participant(name, [sys.executable, "-m", f"peers.{module}"], variant, allocator)
+        for name, module, variant in kinds
+        for allocator in ([False, True] if tuned else [False])
+    ]
+
+
+REFERENCE = Participant("reference", [sys.executable, "-m", "peers.torch_worker"], "reference")
+
+
+def cores(count: int) -> set[int]:
+    """CPUs of as many different cores, so that every participant gets the same ones."""
+    allowed = sorted(os.sched_getaffinity(0))
+    first_of_core: dict[str, int] = {}
+    for cpu in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        first_of_core.setdefault(siblings.read_text() if siblings.exists() else str(cpu), cpu)
+    chosen = list(first_of_core.values())
+    return set((chosen + [cpu for cpu in allowed if cpu not in chosen])[:count])
+
+
+class Child:
+    """A participant's process."""
+
+    def __init__(self, participant: Participant, workers: int) -> None:
+        threads = {name: str(workers) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        environment = os.environ | threads | {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.participant = participant
+        self.notes = tempfile.TemporaryFile("w+")
+        try:
+            self.process = subprocess.Popen(
+                participant.command,
+                cwd=participant.directory,
+                env=environment | (TUNED_ALLOCATOR if participant.tuned else {}),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.notes,
+                text=True,
+                bufsize=1,
+                preexec_fn=lambda: restrict(cores(workers)),
+            )
+        except OSError as error:
+            raise ParticipantError(f"cannot start {participant.command[0]}: {error.strerror}") from None
+
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps({"op": op, **fields}) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise ParticipantError(self.last_words())
+        try:
+            answer = json.loads(line)
+        except json.JSONDecodeError:
+            raise ParticipantError(f"answered no JSON: {line.strip()[:120]}") from None
+        if "error" in answer:
+            raise ParticipantError(answer["error"])
+        return answer
+
+    def last_words(self) -> str:
+        status = self.process.wait()
+        if status == -9:
+            return "killed, most likely for want of memory"
+        self.notes.seek(0)
+        lines = [line.strip() for line in self.notes if line.strip()]
+        return f"ended with status {status}" + (f": {lines[-1][:160]}" if lines else "")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.notes.close()
+
+
+def restrict(cpus: set[int]) -> None:
+    """In the child: the CPUs it may use, and the wish to be the one that is killed when memory ends."""
+    os.sched_setaffinity(0, cpus)
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+# MARK: - Rounds
+
+PAUSE = 0.03
+"""Seconds before a run: threads of the run before still spin for a while, and would hold a CPU."""
+
+
+@dataclass
+class Times:
+    milliseconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.milliseconds)
+
+    @property
+    def minimum(self) -> float:
+        return min(self.milliseconds)
+
+    @property
+    def spread(self) -> float:
+        """The interquartile range over the median."""
+        if len(self.milliseconds) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.milliseconds, n=4, method="inclusive")
+        return (high - low) / self.median
+
+    def ratio(self, other: Times) -> float:
+        """How many times longer this took than the other: the median over the rounds, each of one moment's machine."""
+        pairs = zip(self.milliseconds, other.milliseconds, strict=True)
+        return statistics.median(mine / theirs for mine, theirs in pairs)
+
+
+def interleave(
+    runs: Mapping[str, Callable[[], float]], repeat: int, warmup: int
+) -> tuple[dict[str, Times], dict[str, str]]:
+    """Rounds in which each runs once, each round beginning with the next; and why some did not last."""
+    times = {label: Times() for label in runs}
+    failed: dict[str, str] = {}
+    for round_ in range(warmup + repeat):
+        labels = list(runs)
+        shift = round_ % len(labels)
+        for label in labels[shift:] + labels[:shift]:
+            if label in failed:
+                continue
+            time.sleep(PAUSE)
+            try:
+                elapsed = runs[label]()
+            except ParticipantError as error:
+                failed[label] = str(error)
+                continue
+            if round_ >= warmup:
+                times[label].milliseconds.append(elapsed)
+    return {label: t for label, t in times.items() if label not in failed}, failed
