@@ -66,6 +66,9 @@ let package = Package(
     .target(name: "BatchLossTensorFiles", path: "Sources/TensorFiles"),
 
     // Commands.
+    .target(
+      name: "BatchLossCatalog", dependencies: ["BatchLoss"], path: "Sources/LossCatalog",
+      swiftSettings: [.enableExperimentalFeature("Lifetimes")]),
     .executableTarget(
       name: "BatchLossTool",
       dependencies: [
