@@ -72,7 +72,7 @@ let package = Package(
     .executableTarget(
       name: "BatchLossTool",
       dependencies: [
-        "BatchLoss", "BatchLossTensorFiles",
+        "BatchLoss", "BatchLossCatalog", "BatchLossTensorFiles",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/BatchLossTool"),
@@ -87,7 +87,7 @@ let package = Package(
     // Tests.
     .testTarget(
       name: "BatchLossTensorFilesTests", dependencies: ["BatchLossTensorFiles"],
-      path: "Tests/TensorFilesTests"),
+      path: "Tests/TensorFilesTests", exclude: ["Fixtures"]),
   ] + kernelTargets,
   swiftLanguageModes: [.v6]
 )
