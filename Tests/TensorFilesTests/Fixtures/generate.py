@@ -4,9 +4,9 @@ Run in this folder: python generate.py. The results are committed; the tests nee
 """
 
 import numpy as np
+import torch
 from ml_dtypes import bfloat16
 from safetensors.torch import save_file
-import torch
 
 FLOATS = [0.0, -0.0, 1.5, -2.25, np.inf, np.nan]
 TYPES = {
@@ -26,7 +26,7 @@ TYPES = {
 }
 
 
-def matrix(name):
+def matrix(name: str) -> np.ndarray:
     """Six values of a type as a 2 by 3 matrix: for integers 0, 1, 2, 100, the least and the greatest."""
     dtype = TYPES[name]
     if name == "bool":
