@@ -67,7 +67,7 @@ let package = Package(
 
     // Commands.
     .target(
-      name: "BatchLossCatalog", dependencies: ["BatchLoss"], path: "Sources/LossCatalog",
+      name: "BatchLossCatalog", dependencies: ["BatchLoss", "BatchLossTensorFiles"], path: "Sources/LossCatalog",
       swiftSettings: [.enableExperimentalFeature("Lifetimes")]),
     .executableTarget(
       name: "BatchLossTool",
@@ -79,7 +79,7 @@ let package = Package(
     .executableTarget(
       name: "BatchLossBench",
       dependencies: [
-        "BatchLoss",
+        "BatchLoss", "BatchLossCatalog", "BatchLossKernelInterface", "BatchLossTensorFiles",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/bench"),

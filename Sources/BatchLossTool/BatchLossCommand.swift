@@ -38,9 +38,3 @@ enum Main {
     }
   }
 }
-
-/// A mistake in how the command was called.
-struct UsageError: Error, CustomStringConvertible {
-  let description: String
-  init(_ description: String) { self.description = description }
-}

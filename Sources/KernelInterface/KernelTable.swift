@@ -2,6 +2,7 @@
 /// `Kernels/KernelSet.swift`.
 package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let elementaryFunction: ElementaryFunctionKernel<Scalar>
+  package let memoryProbe: MemoryProbeKernel<Scalar>
   package let interpretFormula: FormulaKernel<Scalar>
   package let sum: SumKernel<Scalar>
   package let countOutside: CountOutsideKernel<Scalar>
@@ -11,6 +12,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
+    memoryProbe: @escaping MemoryProbeKernel<Scalar>,
     interpretFormula: @escaping FormulaKernel<Scalar>,
     sum: @escaping SumKernel<Scalar>,
     countOutside: @escaping CountOutsideKernel<Scalar>,
@@ -19,6 +21,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     klDivergence: @escaping KLDivergenceKernel<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
+    self.memoryProbe = memoryProbe
     self.interpretFormula = interpretFormula
     self.sum = sum
     self.countOutside = countOutside

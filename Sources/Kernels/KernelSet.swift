@@ -11,6 +11,7 @@ package func makeKernelSet() -> KernelSet {
 private func table<V: KernelVector>(of vector: V.Type) -> KernelTable<V.Lane> {
   KernelTable(
     elementaryFunction: { applyElementaryFunction($0, $1, $2, $3, as: vector) },
+    memoryProbe: { probeMemory($0, $1, $2, $3, as: vector) },
     interpretFormula: { interpretFormula($0, $1, &$2, as: vector) },
     sum: { sum($0, $1, as: vector) },
     countOutside: { countOutside($0, $1, $2, $3, as: vector) },

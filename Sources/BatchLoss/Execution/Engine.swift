@@ -63,7 +63,7 @@ public final class Engine: Sendable {
   // MARK: Blocks
 
   /// Calls `body` for every block, in parallel and in any order.
-  func forEachBlock(_ count: Int, _ body: (_ block: Int, _ workspace: Workspace) -> Void) {
+  package func forEachBlock(_ count: Int, _ body: (_ block: Int, _ workspace: Workspace) -> Void) {
     let workers = min(configuration.workerCount, count)
     guard workers > 1 else {
       guard count > 0 else { return }
@@ -127,7 +127,7 @@ struct PartialSums {
 /// Scratch memory of one worker, kept by the engine between calls.
 ///
 /// Unchecked because the engine hands it to one worker at a time.
-final class Workspace: @unchecked Sendable {
+package final class Workspace: @unchecked Sendable {
   let nextBlock = Atomic<Int>(0)
   private(set) var allocations = 0
   private var memory: UnsafeMutableRawPointer?

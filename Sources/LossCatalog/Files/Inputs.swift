@@ -1,17 +1,16 @@
 import BatchLoss
-import BatchLossCatalog
 import BatchLossTensorFiles
 
 /// An opened input and how the loss reads it.
-struct Input {
-  let role: Role
-  let kind: RoleUse.Kind
-  let tensor: MappedTensor
+package struct Input {
+  package let role: Role
+  package let kind: RoleUse.Kind
+  package let tensor: MappedTensor
   /// Rows of the batch, or 1 for what belongs to the batch as a whole.
-  let rows: Int
-  let columns: Int
+  package let rows: Int
+  package let columns: Int
 
-  init(_ use: RoleUse, _ reference: String, entry: LossEntry) throws {
+  package init(_ use: RoleUse, _ reference: String, entry: LossEntry) throws {
     role = use.role
     tensor = try MappedTensor(opening: reference)
     let shape = tensor.shape
@@ -51,23 +50,23 @@ struct Input {
   }
 
   /// Whether the tensor is read a row of the batch a row.
-  var isPerRow: Bool { kind != .classVector }
+  package var isPerRow: Bool { kind != .classVector }
 }
 
 /// A block of rows of an input as `Scalar`: in place where the file allows, else widened into a buffer of its own.
-final class RowReader<Scalar: LossScalar & TensorElement> {
+package final class RowReader<Scalar: LossScalar & TensorElement> {
   private let input: Input
   private let mapped: UnsafePointer<Scalar>?
   private var buffer: UnsafeMutableBufferPointer<Scalar>?
 
-  init(_ input: Input) {
+  package init(_ input: Input) {
     self.input = input
     // The tensor is kept by `input`, so its map outlives this pointer.
     mapped = try? input.tensor.withElements(as: Scalar.self) { $0.baseAddress }
   }
 
   /// Rows in memory that stay valid until the next call.
-  func rows(_ range: Range<Int>) throws -> Rows<Scalar> {
+  package func rows(_ range: Range<Int>) throws -> Rows<Scalar> {
     let count = range.count * input.columns
     let offset = range.lowerBound * input.columns
     if let mapped {

@@ -1,0 +1,64 @@
+import ArgumentParser
+import BatchLossCatalog
+
+/// The shape of a workload: the dimensions it has, by name.
+struct Dimensions: CustomStringConvertible {
+  enum Name: String, CaseIterable {
+    case rows, columns, depth, classes, time, batch, labels
+  }
+
+  var values: [Name: Int]
+
+  init(_ values: [Name: Int]) { self.values = values }
+
+  subscript(name: Name) -> Int { values[name] ?? 1 }
+
+  /// For example "8192×1000"; named where there are others than rows and columns.
+  var description: String {
+    let given = Name.allCases.compactMap { name in values[name].map { (name, $0) } }
+    if given.allSatisfy({ $0.0 == .rows || $0.0 == .columns }) {
+      return given.map { "\($0.1)" }.joined(separator: "×")
+    }
+    return given.map { "\($0.0.rawValue)=\($0.1)" }.joined(separator: " ")
+  }
+}
+
+/// Options that replace dimensions.
+struct ShapeOptions: ParsableArguments {
+  @Option(help: "Rows of the batch.") var rows: Int?
+  @Option(help: "Columns: elements or classes of a row, or the dimension of embeddings.") var columns: Int?
+  @Option(help: "The depth of matrix products.") var depth: Int?
+  @Option(help: "Classes.") var classes: Int?
+  @Option(help: "Frames of an utterance.") var time: Int?
+  @Option(help: "Utterances.") var batch: Int?
+  @Option(help: "Labels of an utterance.") var labels: Int?
+
+  var given: [Dimensions.Name: Int] {
+    var result: [Dimensions.Name: Int] = [:]
+    result[.rows] = rows
+    result[.columns] = columns
+    result[.depth] = depth
+    result[.classes] = classes
+    result[.time] = time
+    result[.batch] = batch
+    result[.labels] = labels
+    return result
+  }
+
+  /// The shapes of a workload with what was given in place of its own; one shape if anything was.
+  func shapes(of workload: Workload) throws -> [Dimensions] {
+    for (name, value) in given {
+      guard value > 0 else { throw UsageError("--\(name.rawValue): expected a number > 0, got \(value)") }
+      guard workload.shapes[0].values[name] != nil else {
+        throw UsageError("--\(name.rawValue) is no dimension of \(workload.name)")
+      }
+    }
+    guard !given.isEmpty else { return workload.shapes }
+    let shape = Dimensions(workload.shapes[0].values.merging(given) { $1 })
+    let (_, overflow) = shape[.rows].multipliedReportingOverflow(by: max(shape[.columns], shape[.classes]))
+    guard !overflow, shape.values.values.allSatisfy({ $0 < 1 << 40 }) else {
+      throw UsageError("the shape \(shape) is too large")
+    }
+    return [shape]
+  }
+}

@@ -1,0 +1,148 @@
+import ArgumentParser
+import BatchLoss
+import BatchLossCatalog
+import BatchLossTensorFiles
+import Foundation
+
+/// `bench serve`: one JSON request a line on standard input, one JSON answer a line on standard output, so that
+/// another program can run single evaluations in turn with those of other libraries.
+struct ServeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "serve", abstract: "Answers requests to evaluate a loss on given files, one at a time.")
+
+  func run() throws {
+    var session: Session?
+    while let line = readLine() {
+      let answer: [String: Any]
+      do {
+        answer = try Self.answer(line, &session)
+      } catch {
+        answer = ["error": "\(error)"]
+      }
+      let data = try JSONSerialization.data(
+        withJSONObject: answer, options: [.sortedKeys, .withoutEscapingSlashes])
+      print(String(decoding: data, as: UTF8.self))
+      fflush(nil)
+    }
+  }
+
+  private static func answer(_ line: String, _ session: inout Session?) throws -> [String: Any] {
+    guard let request = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any],
+      let operation = request["op"] as? String
+    else { throw UsageError("expected a JSON object with an \"op\"") }
+    if operation == "load" {
+      session = try Session(request)
+      return ["ok": true]
+    }
+    if operation == "info" {
+      return [
+        "processor": Processor.name, "isa": try InstructionSet.current.rawValue,
+        "openblas": ProductProbe.libraryDescription, "peak_rss_bytes": residentPeak(),
+      ]
+    }
+    guard let session else { throw UsageError("nothing is loaded") }
+    switch operation {
+    case "run": return try session.run()
+    case "gradient":
+      guard let path = request["path"] as? String else { throw UsageError("expected a \"path\"") }
+      return ["gradients": try session.writeGradients(path)]
+    case "limit": return try session.limit()
+    default: throw UsageError("'\(operation)' is no operation")
+    }
+  }
+}
+
+/// A loss with its inputs and outputs in memory.
+private final class Session {
+  private let entry: LossEntry
+  private let inputs: [Input]
+  private let engine: Engine
+  private var problem = LossProblem<Float>()
+  private var memory: [UnsafeMutableRawPointer] = []
+
+  init(_ request: [String: Any]) throws {
+    guard let name = request["name"] as? String, let entry = LossCatalog[name] else {
+      throw UsageError("'\(request["name"] ?? "")' is no loss")
+    }
+    self.entry = entry
+    engine = Engine(configuration: try Engine.Configuration(workerCount: request["workers"] as? Int))
+    let files = request["inputs"] as? [String: String] ?? [:]
+    inputs = try entry.roles.compactMap { use in
+      try files[use.role.rawValue].map { try Input(use, $0, entry: entry) }
+    }
+    problem.engine = engine
+    for (name, value) in request["options"] as? [String: Any] ?? [:] {
+      if name == "reduction" {
+        guard let text = value as? String, let reduction = Reduction(rawValue: text) else {
+          throw UsageError("'\(value)' is no reduction")
+        }
+        problem.reduction = reduction
+      } else {
+        guard let option = OptionName(rawValue: name), entry.options.contains(option) else {
+          throw UsageError("'\(name)' is no option of \(entry.name)")
+        }
+        guard let number = (value as? NSNumber)?.doubleValue else {
+          throw UsageError("\(name): expected a number, got '\(value)'")
+        }
+        problem.options.values[option] = number
+      }
+    }
+    try load()
+  }
+
+  private func load() throws {
+    for input in inputs {
+      let count = input.tensor.elementCount
+      if input.kind == .labels {
+        let labels = allocate(Int64.self, count)
+        try input.tensor.read(into: labels, from: 0)
+        problem.labels = UnsafeBufferPointer(labels)
+        continue
+      }
+      let elements = allocate(Float.self, count)
+      try input.tensor.read(into: elements, from: 0)
+      problem.matrices[input.role] = Rows(
+        elements: UnsafeBufferPointer(elements), rows: input.rows, columns: input.columns)
+      guard entry.roles.contains(where: { $0.role == input.role && $0.isDifferentiable }) else { continue }
+      let gradient = allocate(Float.self, count)
+      gradient.initialize(repeating: 0)
+      problem.gradients[input.role] = gradient
+    }
+  }
+
+  private func allocate<Element>(_: Element.Type, _ count: Int) -> UnsafeMutableBufferPointer<Element> {
+    let raw = UnsafeMutableRawPointer.allocate(
+      byteCount: max(1, count * MemoryLayout<Element>.stride), alignment: 4096)
+    memory.append(raw)
+    return UnsafeMutableBufferPointer(
+      start: raw.bindMemory(to: Element.self, capacity: max(1, count)), count: count)
+  }
+
+  func run() throws -> [String: Any] {
+    var outcome: LossOutcome?
+    let seconds = try time { outcome = try entry.evaluator.evaluate(problem) }
+    return ["ms": seconds * 1e3, "cost": outcome!.cost.value]
+  }
+
+  func writeGradients(_ path: String) throws -> [String: String] {
+    let stem = path.hasSuffix(".npy") ? String(path.dropLast(4)) : path
+    var files: [String: String] = [:]
+    for input in inputs {
+      guard let gradient = problem.gradients[input.role] else { continue }
+      let file = "\(stem)-\(input.role.rawValue).npy"
+      try TensorOutput.write(Array(gradient), shape: input.tensor.shape, to: file)
+      files[input.role.rawValue] = file
+    }
+    return files
+  }
+
+  func limit() throws -> [String: Any] {
+    let written = problem.gradients.values.reduce(0) { $0 + $1.count }
+    let read = problem.matrices.values.reduce(0) { $0 + $1.elements.count }
+    let bytes = (read + written) * 4
+    let seconds = try Limits(engine: engine).seconds(bytes: bytes, flops: 0, costOnly: false)
+    return ["limit_ms": seconds * 1e3, "bytes": bytes, "flops": 0]
+  }
+
+  deinit { memory.forEach { $0.deallocate() } }
+}

@@ -1,0 +1,63 @@
+import BatchLoss
+import BatchLossCatalog
+
+/// One thing that is measured: a loss of the catalogue, its inputs, and what it must move and compute.
+struct Workload: Sendable {
+  let name: String
+  let loss: String
+  let options: LossOptions
+  /// The first shape is the default; a suite has several.
+  let shapes: [Dimensions]
+  let inputs: @Sendable (Dimensions) -> [InputRecipe]
+  /// Scalars that must be read, and those that must be written for all gradients.
+  let traffic: @Sendable (Dimensions) -> (read: Int, written: Int)
+  /// Floating-point operations of matrix products.
+  let flops: @Sendable (Dimensions) -> Double
+
+  init(
+    _ name: String, loss: String? = nil, options: LossOptions = LossOptions(), shapes: [Dimensions],
+    inputs: @escaping @Sendable (Dimensions) -> [InputRecipe],
+    traffic: @escaping @Sendable (Dimensions) -> (read: Int, written: Int),
+    flops: @escaping @Sendable (Dimensions) -> Double = { _ in 0 }
+  ) {
+    self.name = name
+    self.loss = loss ?? name
+    self.options = options
+    self.shapes = shapes
+    self.inputs = inputs
+    self.traffic = traffic
+    self.flops = flops
+  }
+
+  static func named(_ name: String) throws -> Workload {
+    guard let workload = all.first(where: { $0.name == name }) else {
+      throw UsageError("'\(name)' is no workload; bench list names them")
+    }
+    return workload
+  }
+}
+
+/// How an input is made up, the same on every run.
+struct InputRecipe {
+  enum Content {
+    case normal(scale: Double)
+    case uniform
+    case coin
+    /// Class indices below a bound.
+    case labels(below: Int)
+  }
+
+  let role: Role
+  let rows: Int
+  let columns: Int
+  let content: Content
+  let isDifferentiable: Bool
+
+  init(_ role: Role, _ rows: Int, _ columns: Int, _ content: Content, differentiable: Bool = false) {
+    self.role = role
+    self.rows = rows
+    self.columns = columns
+    self.content = content
+    isDifferentiable = differentiable
+  }
+}

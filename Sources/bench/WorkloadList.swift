@@ -1,0 +1,58 @@
+import BatchLossCatalog
+
+extension Workload {
+  /// Every workload; a new one is added here.
+  static let all: [Workload] = elementwise + softmax + [klDivergence]
+
+  private static let elementwiseShape = Dimensions([.rows: 4096, .columns: 4096])
+
+  private static let elementwise: [Workload] = [
+    elementwise("mean-squared-error"), elementwise("mean-absolute-error"), elementwise("huber"),
+    elementwise("binary-cross-entropy", role: .logits, targets: .coin),
+  ]
+
+  private static func elementwise(
+    _ name: String, role: Role = .predictions, targets: InputRecipe.Content = .normal(scale: 1)
+  ) -> Workload {
+    Workload(
+      name, shapes: [elementwiseShape],
+      inputs: {
+        [
+          InputRecipe(role, $0[.rows], $0[.columns], .normal(scale: 2), differentiable: true),
+          InputRecipe(.targets, $0[.rows], $0[.columns], targets),
+        ]
+      },
+      traffic: { (2 * $0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) })
+  }
+
+  private static let softmax: [Workload] = [
+    softmax("softmax-cross-entropy", shapes: [[8192, 1000]]),
+    softmax("softmax-cross-entropy-suite", shapes: [[65536, 10], [8192, 1000], [1024, 32000], [256, 128256]]),
+    softmax("softmax-cross-entropy-smoothed", shapes: [[8192, 1000]], smoothed: true),
+  ]
+
+  /// Smoothed means label smoothing and class weights.
+  private static func softmax(_ name: String, shapes: [[Int]], smoothed: Bool = false) -> Workload {
+    Workload(
+      name, loss: "softmax-cross-entropy", options: LossOptions(smoothed ? [.labelSmoothing: 0.1] : [:]),
+      shapes: shapes.map { Dimensions([.rows: $0[0], .columns: $0[1]]) },
+      inputs: { shape in
+        let (rows, columns) = (shape[.rows], shape[.columns])
+        return [
+          InputRecipe(.logits, rows, columns, .normal(scale: 2), differentiable: true),
+          InputRecipe(.targets, rows, 1, .labels(below: columns)),
+        ] + (smoothed ? [InputRecipe(.classWeights, 1, columns, .uniform)] : [])
+      },
+      traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) })
+  }
+
+  private static let klDivergence = Workload(
+    "kl-divergence", shapes: [Dimensions([.rows: 8192, .columns: 1000])],
+    inputs: {
+      [
+        InputRecipe(.logits, $0[.rows], $0[.columns], .normal(scale: 2), differentiable: true),
+        InputRecipe(.targetLogits, $0[.rows], $0[.columns], .normal(scale: 2), differentiable: true),
+      ]
+    },
+    traffic: { (2 * $0[.rows] * $0[.columns], 2 * $0[.rows] * $0[.columns]) })
+}
