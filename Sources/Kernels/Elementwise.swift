@@ -2,55 +2,49 @@ import BatchLossFormulas
 import BatchLossKernelInterface
 
 /// Elements between two transfers of the lane sums to float64.
-private let flushInterval = 512
+private let flushInterval = 256
 
 /// One run of an element-wise loss.
 @inline(__always)
 func elementwise<Loss: ElementwiseLoss, V: KernelVector>(
   _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
 ) {
-  let isPlain =
-    arguments.weights == nil && arguments.weight == 1 && arguments.losses == nil && !arguments.countsActive
-  if isPlain, let gradient = arguments.gradient {
-    if arguments.streams && UInt(bitPattern: gradient) & 63 == 0 {
-      plain(loss, &arguments, as: V.self) { index, derivative in derivative.stream(gradient + index) }
-    } else {
-      plain(loss, &arguments, as: V.self) { index, derivative in derivative.store(gradient + index) }
-    }
-  } else if isPlain {
-    plain(loss, &arguments, as: V.self) { _, _ in }
+  if arguments.weights == nil && arguments.weight == 1 && arguments.losses == nil && !arguments.countsActive {
+    plain(loss, &arguments, as: V.self)
   } else {
     general(loss, &arguments, as: V.self)
   }
 }
 
 /// No weights, no per-sample losses: whole vectors here, the rest by `general`.
-@inline(__always)
+@inline(never)
 private func plain<Loss: ElementwiseLoss, V: KernelVector>(
-  _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type,
-  write: (Int, V) -> Void
+  _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
 ) {
   let (predictions, targets) = (arguments.predictions, arguments.targets)
+  let gradient = arguments.gradient ?? UnsafeMutablePointer(mutating: predictions)
+  let writes = arguments.gradient != nil
+  let streams = writes && arguments.streams && Int(bitPattern: gradient) & 63 == 0
   let scale = V(lane: arguments.gradientScale)
-  let whole = arguments.count & -(2 * V.laneCount)
+  let whole = arguments.count & -V.laneCount
   var sum = 0.0
-  var start = 0
-  while start < whole {
-    let end = min(start + flushInterval, whole)
-    var (first, second) = (V(lane: 0), V(lane: 0))
-    var index = start
+  var index = 0
+  while index < whole {
+    let end = min(index + flushInterval, whole)
+    var losses = V(lane: 0)
     while index < end {
-      let next = index + V.laneCount
-      let a = loss.evaluate(prediction: V.load(predictions + index), target: V.load(targets + index))
-      let b = loss.evaluate(prediction: V.load(predictions + next), target: V.load(targets + next))
-      first = first + a.loss
-      second = second + b.loss
-      write(index, a.derivative * scale)
-      write(next, b.derivative * scale)
-      index = next + V.laneCount
+      let result = loss.evaluate(
+        prediction: V.load(predictions + index), target: V.load(targets + index))
+      losses = losses + result.loss
+      // One loop with branches that are always predicted: three loops would be three times the code.
+      if streams {
+        (result.derivative * scale).stream(gradient + index)
+      } else if writes {
+        (result.derivative * scale).store(gradient + index)
+      }
+      index += V.laneCount
     }
-    sum += (first + second).total
-    start = end
+    sum += losses.total
   }
   arguments.sum = sum
   if whole < arguments.count {

@@ -55,6 +55,13 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
     isSilent = isSilent .| (label .< zero)
   }
 
+  let isPlain =
+    arguments.labels != nil && arguments.classWeights == nil && arguments.labelSmoothing == 0
+    && arguments.softCap == 0 && arguments.zLoss == 0
+  if isPlain {
+    return plainLaneGroup(arguments, row, rows, label: label, weight: weight, isSilent: isSilent, as: V.self)
+  }
+
   let cap = arguments.softCap
   var largest = V(lane: -.infinity)
   for column in 0..<columns {
@@ -133,6 +140,52 @@ private func target<V: KernelVector>(
   return target
 }
 
+/// The group when a row's target is one class and nothing else: one comparison a logit.
+@inline(__always)
+private func plainLaneGroup<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, _ rows: Int, label: V, weight: V,
+  isSilent: V.Mask, as: V.Type
+) -> V {
+  let zero = V(lane: 0)
+  let z = arguments.scratch
+  let end = arguments.columns * V.laneCount
+  var largest = V(lane: -.infinity)
+  var index = 0
+  while index < end {
+    largest = .maximum(largest, V.load(z + index))
+    index += V.laneCount
+  }
+  var (sum, own, column) = (zero, zero, zero)
+  index = 0
+  while index < end {
+    let shifted = V.load(z + index) - largest
+    let e = V.exp(nonPositive: shifted)
+    e.store(z + index)
+    sum = sum + e
+    own = own.replacing(with: shifted, where: label .== column)
+    column = column + V(lane: 1)
+    index += V.laneCount
+  }
+  // A row of nothing but −∞ has no distribution.
+  sum = sum.replacing(with: V(lane: .nan), where: largest .== V(lane: -.infinity))
+  let loss = ((V.log(sum) - own) * weight).replacing(with: zero, where: isSilent)
+  guard let gradient = arguments.gradient else { return loss }
+
+  let outer = V(arguments.gradientScale) * weight
+  let scale = outer / sum
+  column = zero
+  index = 0
+  while index < end {
+    let pull = zero.replacing(with: zero - outer, where: label .== column)
+    V.multiplyAdd(V.load(z + index), scale, pull).replacing(with: zero, where: isSilent).store(z + index)
+    column = column + V(lane: 1)
+    index += V.laneCount
+  }
+  storeTransposed(
+    z, gradient + row * arguments.gradientStride, arguments.gradientStride, rows, arguments.columns, as: V.self)
+  return loss
+}
+
 // MARK: - Transposition in and out
 
 @inline(__always)
@@ -144,19 +197,20 @@ private func loadTransposed<V: KernelVector>(
   while column < columns {
     let lanes = min(V.laneCount, columns - column)
     let square = destination + column * V.laneCount
-    for row in 0..<V.laneCount {
-      let offset = row * stride + column
-      let vector: V
-      if row >= rows {
-        vector = V(lane: 0)
-      } else if offset + V.laneCount <= readable {
-        vector = V.load(source + offset)
-      } else {
-        vector = V.load(source + offset, count: lanes)
+    // A whole group whose loads stay inside the block needs no care.
+    if rows == V.laneCount && (V.laneCount - 1) * stride + column + V.laneCount <= readable {
+      transpose(square, as: V.self) { row in
+        V.load(source + (row * stride + column))
+      } store: { index, vector in
+        vector.store(square + index * V.laneCount)
       }
-      vector.store(square + row * V.laneCount)
+    } else {
+      transpose(square, as: V.self) { row in
+        row < rows ? V.load(source + (row * stride + column), count: lanes) : V(lane: 0)
+      } store: { index, vector in
+        vector.store(square + index * V.laneCount)
+      }
     }
-    transpose(square, as: V.self)
     column += V.laneCount
   }
 }
@@ -166,24 +220,37 @@ private func storeTransposed<V: KernelVector>(
   _ source: UnsafeMutablePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>, _ stride: Int,
   _ rows: Int, _ columns: Int, as: V.Type
 ) {
+  // Whole vectors run over into the next rows, which are written after; the last rows end exactly.
+  let end = (rows - 1) * stride + columns
+  if columns <= V.laneCount {
+    transpose(source, as: V.self) {
+      V.load(source + $0 * V.laneCount)
+    } store: { row, vector in
+      guard row < rows else { return }
+      let offset = row * stride
+      if columns == V.laneCount || (stride == columns && offset + V.laneCount <= end) {
+        vector.store(destination + offset)
+      } else {
+        vector.store(destination + offset, count: columns)
+      }
+    }
+    return
+  }
   var column = 0
   while column < columns {
-    transpose(source + column * V.laneCount, as: V.self)
+    let square = source + column * V.laneCount
+    transpose(square, as: V.self) {
+      V.load(square + $0 * V.laneCount)
+    } store: { row, vector in
+      vector.store(square + row * V.laneCount)
+    }
     column += V.laneCount
   }
-  // Whole vectors run over into rows that are written after; the last rows end exactly.
-  let end = (rows - 1) * stride + columns
   for row in 0..<rows {
     column = 0
     while column < columns {
       let lanes = min(V.laneCount, columns - column)
-      let offset = row * stride + column
-      let vector = V.load(source + (column + row) * V.laneCount)
-      if lanes == V.laneCount || (stride == columns && offset + V.laneCount <= end) {
-        vector.store(destination + offset)
-      } else {
-        vector.store(destination + offset, count: lanes)
-      }
+      storeLanes(V.load(source + (column + row) * V.laneCount), destination + (row * stride + column), lanes)
       column += V.laneCount
     }
   }

@@ -19,6 +19,16 @@ extension SIMD16: LossVector where Scalar == Float {
     #endif
   }
 
+  /// By bits: the standard library's way is a branch a lane until late in the optimiser, which then stops
+  /// inlining. The bits become one blend instruction.
+  @inline(__always)
+  public func replacing(with other: Self, where mask: Mask) -> Self {
+    typealias Bits = SIMD16<Int32>
+    let chosen = unsafeBitCast(mask, to: Bits.self)
+    let kept = unsafeBitCast(self, to: Bits.self) & ~chosen
+    return unsafeBitCast(kept | (unsafeBitCast(other, to: Bits.self) & chosen), to: Self.self)
+  }
+
   @inline(__always)
   public var magnitude: Self {
     unsafeBitCast(unsafeBitCast(self, to: SIMD16<UInt32>.self) & 0x7fff_ffff, to: Self.self)
