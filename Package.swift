@@ -85,6 +85,21 @@ let package = Package(
       path: "Sources/bench"),
 
     // Tests.
+    .target(
+      name: "BatchLossTestSupport",
+      dependencies: ["BatchLoss", "BatchLossFormulas", "BatchLossKernelInterface"],
+      path: "Tests/TestSupport", swiftSettings: [.unsafeFlags(["-O"])]),
+    .testTarget(
+      name: "BatchLossTests",
+      dependencies: ["BatchLoss", "BatchLossFormulas", "BatchLossKernelInterface", "BatchLossTestSupport"],
+      path: "Tests/BatchLossTests"),
+    .executableTarget(
+      name: "BatchLossAccuracy",
+      dependencies: [
+        "BatchLoss", "BatchLossKernelInterface", "BatchLossTestSupport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Tests/Accuracy"),
     .testTarget(
       name: "BatchLossTensorFilesTests", dependencies: ["BatchLossTensorFiles"],
       path: "Tests/TensorFilesTests", exclude: ["Fixtures"]),

@@ -25,10 +25,13 @@ private func map<V: KernelVector>(
   _ input: UnsafePointer<V.Lane>, _ output: UnsafeMutablePointer<V.Lane>, _ count: Int,
   _ transform: (V) -> V
 ) {
+  let whole = count - count % V.laneCount
   var index = 0
-  while index < count {
-    let lanes = min(V.laneCount, count - index)
-    transform(V.load(input + index, count: lanes)).store(output + index, count: lanes)
-    index += lanes
+  while index < whole {
+    transform(V.load(input + index)).store(output + index)
+    index += V.laneCount
   }
+  guard whole < count else { return }
+  let rest = count - whole
+  transform(V.load(input + whole, count: rest)).store(output + whole, count: rest)
 }

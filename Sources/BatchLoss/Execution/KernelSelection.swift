@@ -49,7 +49,7 @@ package final class KernelSelection: Sendable {
   }
 
   /// The kernel of an element-wise loss, if it was compiled ahead of time.
-  func elementwise<Scalar: LossScalar>(_ type: Any.Type, _: Scalar.Type) -> ElementwiseKernel<Scalar>? {
+  package func elementwise<Scalar: LossScalar>(_ type: Any.Type, _: Scalar.Type) -> ElementwiseKernel<Scalar>? {
     Scalar.self == Float.self
       ? floatElementwise[ObjectIdentifier(type)] as! ElementwiseKernel<Scalar>?
       : doubleElementwise[ObjectIdentifier(type)] as! ElementwiseKernel<Scalar>?

@@ -40,11 +40,13 @@ public struct SigmoidFocal: ElementwiseLoss {
     let wrong = negative * up + target * down
     let power = V.exp(gamma * V.log(wrong))
     let turn = gamma * (negative - target) * (up * down) / wrong
+    // An infinite logit has no turn left, and an infinite entropy.
+    let turned = (turn * entropy).replacing(with: V(0), where: turn .== V(0))
     let isCertain = wrong .== V(0)
     let scale = factor * power
     return (
       (scale * entropy).replacing(with: V(0), where: isCertain),
-      (scale * (slope + turn * entropy)).replacing(with: V(0), where: isCertain)
+      (scale * (slope + turned)).replacing(with: V(0), where: isCertain)
     )
   }
 }

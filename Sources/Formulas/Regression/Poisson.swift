@@ -34,7 +34,7 @@ public struct Poisson: ElementwiseLoss {
     } else {
       let shifted = prediction + epsilon
       loss = prediction - (target * V.log(shifted)).replacing(with: V(0), where: isZero)
-      derivative = 1 - (target / shifted).replacing(with: V(0), where: isZero)
+      derivative = 1 - (target / shifted).replacing(with: V(0), where: isZero .& (shifted .== V(0)))
     }
     if full {
       let stirling = target * V.log(target) - target + 0.5 * V.log(6.283185307179586 * target)

@@ -43,6 +43,13 @@ extension SIMD8 where Scalar == Double {
     unsafeBitCast((n &+ SIMD8<Int64>(repeating: 1023)) &<< SIMD8<Int64>(repeating: 52), to: Self.self)
   }
 
+  /// Takes over the sign of `x`, that of zero included, where the sign is not negative already.
+  @inline(__always)
+  private func withSign(of x: Self) -> Self {
+    let sign = unsafeBitCast(x, to: SIMD8<UInt64>.self) & SIMD8<UInt64>(repeating: 0x8000_0000_0000_0000)
+    return unsafeBitCast(unsafeBitCast(self, to: SIMD8<UInt64>.self) | sign, to: Self.self)
+  }
+
   @inline(__always)
   public static func exp(_ x: Self) -> Self {
     let limited = minimum(maximum(x, Self(repeating: -746)), Self(repeating: 710))
@@ -55,13 +62,18 @@ extension SIMD8 where Scalar == Double {
 
   @inline(__always)
   public static func exp(nonPositive x: Self) -> Self {
-    let (integer, _, r) = reduced(x)
-    let mantissa = Self(repeating: 1) + expMinusOne(reduced: r)
-    let scaled = unsafeBitCast(
-      unsafeBitCast(mantissa, to: SIMD8<Int64>.self) &+ (integer &<< SIMD8<Int64>(repeating: 52)),
-      to: Self.self)
-    // log(2⁻¹⁰²²); below it the shifted exponent would wrap.
-    return scaled.replacing(with: Self(repeating: 0), where: x .< Self(repeating: -0x1.6232bdd7abcd2p9))
+    // The shift carries the exponent's bias as well: its low bits, moved up, are 2ⁿ. NaN passes through the
+    // arithmetic, whatever its payload makes of that factor.
+    let shift = Self(repeating: roundingShift + 1023)
+    let shifted = multiplyAdd(x, Self(repeating: 0x1.71547652b82fep0), shift)
+    let power = unsafeBitCast(
+      unsafeBitCast(shifted, to: SIMD8<Int64>.self) &<< SIMD8<Int64>(repeating: 52), to: Self.self)
+    let n = shifted - shift
+    var r = multiplyAdd(n, Self(repeating: -0x1.62e42fee00000p-1), x)
+    r = multiplyAdd(n, Self(repeating: -0x1.a39ef35793c76p-33), r)
+    let result = multiplyAdd(expMinusOne(reduced: r), power, power)
+    // log(2⁻¹⁰²²); below it the exponent would wrap.
+    return result.replacing(with: Self(repeating: 0), where: x .< Self(repeating: -0x1.6232bdd7abcd2p9))
   }
 
   @inline(__always)
@@ -73,8 +85,8 @@ extension SIMD8 where Scalar == Double {
     // 2ⁿ·(eʳ − 1) + (2ⁿ − 1), halved where 2ⁿ itself would overflow.
     let scaled = expMinusOne(reduced: r) * first
     let result = multiplyAdd(scaled, second, multiplyAdd(first, second, Self(repeating: -1)))
-    return result.replacing(
-      with: (scaled + first) * second, where: Self(repeating: 700) .< limited)
+    return result.replacing(with: (scaled + first) * second, where: Self(repeating: 700) .< limited)
+      .withSign(of: x)
   }
 
   /// log(1 + f) + k·ln 2 for √½ ≤ 1 + f < √2.
@@ -140,6 +152,7 @@ extension SIMD8 where Scalar == Double {
     let correction = lost.replacing(with: Self(repeating: 0), where: Self(repeating: 0x1p120) .< x)
     return log(onePlusReduced: (mantissa - Self(repeating: 1)) + correction, exponent: double(k))
       .withLogarithmLimits(of: sum)
+      .withSign(of: x)
   }
 
   @inline(__always)
@@ -156,6 +169,6 @@ extension SIMD8 where Scalar == Double {
     // −expm1(−2|x|) / (2 + expm1(−2|x|)), with the sign of x.
     let decay = expMinusOne(.zero - (x.magnitude + x.magnitude))
     let result = (.zero - decay) / (Self(repeating: 2) + decay)
-    return result.replacing(with: .zero - result, where: x .< .zero)
+    return result.withSign(of: x)
   }
 }

@@ -36,6 +36,13 @@ extension SIMD16 where Scalar == Float {
     unsafeBitCast((n &+ SIMD16<Int32>(repeating: 127)) &<< SIMD16<Int32>(repeating: 23), to: Self.self)
   }
 
+  /// Takes over the sign of `x`, that of zero included, where the sign is not negative already.
+  @inline(__always)
+  private func withSign(of x: Self) -> Self {
+    let sign = unsafeBitCast(x, to: SIMD16<UInt32>.self) & SIMD16<UInt32>(repeating: 0x8000_0000)
+    return unsafeBitCast(unsafeBitCast(self, to: SIMD16<UInt32>.self) | sign, to: Self.self)
+  }
+
   @inline(__always)
   public static func exp(_ x: Self) -> Self {
     let limited = minimum(maximum(x, Self(repeating: -104)), Self(repeating: 89))
@@ -48,13 +55,18 @@ extension SIMD16 where Scalar == Float {
 
   @inline(__always)
   public static func exp(nonPositive x: Self) -> Self {
-    let (integer, _, r) = reduced(x)
-    let mantissa = Self(repeating: 1) + expMinusOne(reduced: r)
-    let scaled = unsafeBitCast(
-      unsafeBitCast(mantissa, to: SIMD16<Int32>.self) &+ (integer &<< SIMD16<Int32>(repeating: 23)),
-      to: Self.self)
-    // log(2⁻¹²⁶); below it the shifted exponent would wrap.
-    return scaled.replacing(with: Self(repeating: 0), where: x .< Self(repeating: -0x1.5d589ep6))
+    // The shift carries the exponent's bias as well: its low bits, moved up, are 2ⁿ. NaN passes through the
+    // arithmetic, whatever its payload makes of that factor.
+    let shift = Self(repeating: roundingShift + 127)
+    let shifted = multiplyAdd(x, Self(repeating: 0x1.715476p0), shift)
+    let power = unsafeBitCast(
+      unsafeBitCast(shifted, to: SIMD16<Int32>.self) &<< SIMD16<Int32>(repeating: 23), to: Self.self)
+    let n = shifted - shift
+    var r = multiplyAdd(n, Self(repeating: -0x1.62e4p-1), x)
+    r = multiplyAdd(n, Self(repeating: -0x1.7f7d1cp-20), r)
+    let result = multiplyAdd(expMinusOne(reduced: r), power, power)
+    // log(2⁻¹²⁶); below it the exponent would wrap.
+    return result.replacing(with: Self(repeating: 0), where: x .< Self(repeating: -0x1.5d589ep6))
   }
 
   @inline(__always)
@@ -66,8 +78,8 @@ extension SIMD16 where Scalar == Float {
     // 2ⁿ·(eʳ − 1) + (2ⁿ − 1), halved where 2ⁿ itself would overflow.
     let scaled = expMinusOne(reduced: r) * first
     let result = multiplyAdd(scaled, second, multiplyAdd(first, second, Self(repeating: -1)))
-    return result.replacing(
-      with: (scaled + first) * second, where: Self(repeating: 80) .< limited)
+    return result.replacing(with: (scaled + first) * second, where: Self(repeating: 80) .< limited)
+      .withSign(of: x)
   }
 
   /// log(1 + f) + k·ln 2 for √½ ≤ 1 + f < √2.
@@ -130,6 +142,7 @@ extension SIMD16 where Scalar == Float {
     let correction = lost.replacing(with: Self(repeating: 0), where: Self(repeating: 0x1p60) .< x)
     return log(onePlusReduced: (mantissa - Self(repeating: 1)) + correction, exponent: float(k))
       .withLogarithmLimits(of: sum)
+      .withSign(of: x)
   }
 
   @inline(__always)
@@ -146,6 +159,6 @@ extension SIMD16 where Scalar == Float {
     // −expm1(−2|x|) / (2 + expm1(−2|x|)), with the sign of x.
     let decay = expMinusOne(.zero - (x.magnitude + x.magnitude))
     let result = (.zero - decay) / (Self(repeating: 2) + decay)
-    return result.replacing(with: .zero - result, where: x .< .zero)
+    return result.withSign(of: x)
   }
 }
