@@ -8,6 +8,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let labelWeight: LabelWeightKernel<Scalar>
   package let softmaxCrossEntropy: SoftmaxCrossEntropyKernel<Scalar>
   package let klDivergence: KLDivergenceKernel<Scalar>
+  package let ctc: CTCKernels<Scalar>
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
@@ -16,7 +17,8 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     countOutside: @escaping CountOutsideKernel<Scalar>,
     labelWeight: @escaping LabelWeightKernel<Scalar>,
     softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>,
-    klDivergence: @escaping KLDivergenceKernel<Scalar>
+    klDivergence: @escaping KLDivergenceKernel<Scalar>,
+    ctc: CTCKernels<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
     self.interpretFormula = interpretFormula
@@ -25,6 +27,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     self.labelWeight = labelWeight
     self.softmaxCrossEntropy = softmaxCrossEntropy
     self.klDivergence = klDivergence
+    self.ctc = ctc
   }
 }
 

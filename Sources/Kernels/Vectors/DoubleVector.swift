@@ -128,4 +128,12 @@ extension SIMD8: KernelVector where Scalar == Double {
       b.evenHalf = x.oddHalf
     }
   }
+
+  @inline(__always)
+  static func loadDoubles(_ source: UnsafePointer<Double>) -> SIMD8<Double> { load(source) }
+
+  @inline(__always)
+  static func storeDoubles(_ numbers: SIMD8<Double>, _ destination: UnsafeMutablePointer<Double>) {
+    numbers.store(destination)
+  }
 }

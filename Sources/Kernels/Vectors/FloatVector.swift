@@ -143,4 +143,17 @@ extension SIMD16: KernelVector where Scalar == Float {
       b.evenHalf = x.oddHalf
     }
   }
+
+  @inline(__always)
+  static func loadDoubles(_ source: UnsafePointer<Float>) -> SIMD8<Double> {
+    widened(UnsafeRawPointer(source).loadUnaligned(as: SIMD8<Float>.self))
+  }
+
+  @inline(__always)
+  static func storeDoubles(_ numbers: SIMD8<Double>, _ destination: UnsafeMutablePointer<Float>) {
+    let narrow = SIMD8<Float>(
+      Float(numbers[0]), Float(numbers[1]), Float(numbers[2]), Float(numbers[3]),
+      Float(numbers[4]), Float(numbers[5]), Float(numbers[6]), Float(numbers[7]))
+    UnsafeMutableRawPointer(destination).storeBytes(of: narrow, as: SIMD8<Float>.self)
+  }
 }

@@ -1,0 +1,234 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// Emissions from logits. The gradient rows receive scale · softmax.
+/// - Returns: Whether every emission is a normal float, as the scaled recursion needs.
+@inline(__always)
+func ctcSoftmaxEmissions<V: KernelVector>(
+  _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, _ isInPlace: Bool, as: V.Type
+) -> Bool {
+  let columns = arguments.columns
+  let copy = (arguments.workspace + workspace.rowCopy).assumingMemoryBound(to: V.Lane.self)
+  let offsets = (arguments.workspace + workspace.frameOffsets).assumingMemoryBound(to: Double.self)
+  let saved = (arguments.workspace + workspace.savedInputs).assumingMemoryBound(to: V.Lane.self)
+  let savedStride = isInPlace ? workspace.width + 16 : 0
+  var (normalizer, exponent) = (1.0, 0.0)
+  var isNarrow = true
+  for frame in 0..<arguments.frames {
+    let input = arguments.input + frame * arguments.inputStride
+    let inputs = saved + frame * savedStride
+    ctcGather(arguments, input, inputs)
+    let largest = ctcLargest(input, columns, as: V.self)
+    offsets[frame] = Double(largest)
+    let sum: Double
+    if let gradient = arguments.gradient {
+      let output = gradient + frame * arguments.gradientStride
+      let streams = arguments.streams && UInt(bitPattern: output) & 63 == 0
+      let exponentials = streams ? copy : output
+      sum = ctcExponentials(input, exponentials, columns, largest, as: V.self)
+      ctcScale(
+        exponentials, output, columns, arguments.scale / V.Lane(sum), streams: streams, as: V.self)
+    } else {
+      sum = ctcExponentials(input, copy, columns, largest, as: V.self)
+    }
+    guard sum < .infinity else {
+      arguments.outcome = .undefined
+      return false
+    }
+    normalizer *= sum
+    if normalizer > 0x1p500 {
+      normalizer *= 0x1p-500
+      exponent += 500
+    }
+    if !ctcEmissionsOfFrame(frame, inputs, largest, arguments, workspace, as: V.self) { isNarrow = false }
+  }
+  arguments.normalizer = normalizer
+  arguments.normalizerExponent = exponent
+  return isNarrow
+}
+
+/// Emissions from log-probabilities, of which only those of the labels and the blank are read. The gradient
+/// rows receive 0.
+@inline(__always)
+func ctcGivenEmissions<V: KernelVector>(
+  _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, _ isInPlace: Bool, as: V.Type
+) -> Bool {
+  let count = arguments.labelCount + 1
+  let offsets = (arguments.workspace + workspace.frameOffsets).assumingMemoryBound(to: Double.self)
+  let saved = (arguments.workspace + workspace.savedInputs).assumingMemoryBound(to: V.Lane.self)
+  let savedStride = isInPlace ? workspace.width + 16 : 0
+  var sum = 0.0
+  var isNarrow = true
+  for frame in 0..<arguments.frames {
+    let inputs = saved + frame * savedStride
+    ctcGather(arguments, arguments.input + frame * arguments.inputStride, inputs)
+    var largest = inputs[0]
+    for index in 0..<count {
+      if largest < inputs[index] { largest = inputs[index] }
+      if !(inputs[index] < .infinity) {
+        arguments.outcome = .undefined
+        return false
+      }
+    }
+    // Where nothing is possible, nothing is subtracted, which leaves 0 rather than NaN.
+    if largest == -.infinity { largest = 0 }
+    offsets[frame] = Double(largest)
+    sum -= Double(largest)
+    if let gradient = arguments.gradient {
+      let row = gradient + frame * arguments.gradientStride
+      for column in 0..<arguments.columns { row[column] = 0 }
+    }
+    if !ctcEmissionsOfFrame(frame, inputs, largest, arguments, workspace, as: V.self) { isNarrow = false }
+  }
+  arguments.offset = sum
+  return isNarrow
+}
+
+/// Copies the inputs at the labels and then the blank.
+@inline(__always)
+func ctcGather<Lane: KernelScalar>(
+  _ arguments: CTCArguments<Lane>, _ input: UnsafePointer<Lane>, _ inputs: UnsafeMutablePointer<Lane>
+) {
+  let labels = arguments.labels
+  for index in 0..<arguments.labelCount { inputs[index] = input[Int(labels[index])] }
+  inputs[arguments.labelCount] = input[arguments.blank]
+}
+
+/// e^(x − largest) at the labels and the blank.
+@inline(__always)
+private func ctcEmissionsOfFrame<V: KernelVector>(
+  _ frame: Int, _ inputs: UnsafeMutablePointer<V.Lane>, _ largest: V.Lane,
+  _ arguments: CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
+) -> Bool {
+  let count = arguments.labelCount
+  let emissions =
+    (arguments.workspace + workspace.emissions).assumingMemoryBound(to: V.Lane.self) + frame * workspace.width
+  let blanks = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
+  let offset = V(lane: largest)
+  let smallest = V(0x1p-126)
+  var narrow = 0
+  var index = 0
+  while index <= count {
+    let x = V.load(inputs + index)
+    // The rounding error of the difference is put back, since it would be a relative error of the emission.
+    let difference = x - offset
+    let rounded = difference - x
+    let error = (x - (difference - rounded)) - (offset + rounded)
+    let exponential = V.exp(nonPositive: difference)
+    let emission = V.multiplyAdd(exponential, error, exponential)
+    emission.store(emissions + index)
+    let isNarrow = smallest .<= emission
+    let lanes = count + 1 - index
+    narrow += lanes < V.laneCount ? V.count(isNarrow .& V.first(lanes)) : V.count(isNarrow)
+    index += V.laneCount
+  }
+  blanks[frame] = Double(emissions[count])
+  // States past the end emit nothing.
+  index = count & -V.laneCount
+  while index < workspace.width {
+    V.load(emissions + index).replacing(with: V(0), where: V(lane: V.Lane(count - index)) .<= V.ramp)
+      .store(emissions + index)
+    index += V.laneCount
+  }
+  return narrow == count + 1
+}
+
+// MARK: - Softmax of a row
+
+/// The largest element; NaN does not count.
+@inline(__always)
+func ctcLargest<V: KernelVector>(_ input: UnsafePointer<V.Lane>, _ count: Int, as: V.Type) -> V.Lane {
+  let lanes = V.laneCount
+  guard count >= lanes else {
+    return V.load(input, count: count, padding: -.infinity).largest
+  }
+  // The last vector overlaps the one before.
+  var a = V.load(input + (count - lanes))
+  var (b, c, d) = (a, a, a)
+  var index = 0
+  while index + 4 * lanes <= count {
+    a = V.maximum(a, V.load(input + index))
+    b = V.maximum(b, V.load(input + index + lanes))
+    c = V.maximum(c, V.load(input + index + 2 * lanes))
+    d = V.maximum(d, V.load(input + index + 3 * lanes))
+    index += 4 * lanes
+  }
+  while index + lanes <= count {
+    b = V.maximum(b, V.load(input + index))
+    index += lanes
+  }
+  return V.maximum(V.maximum(a, b), V.maximum(c, d)).largest
+}
+
+/// Writes e^(x − largest) and returns the sum.
+@inline(__always)
+func ctcExponentials<V: KernelVector>(
+  _ input: UnsafePointer<V.Lane>, _ output: UnsafeMutablePointer<V.Lane>, _ count: Int, _ largest: V.Lane,
+  as: V.Type
+) -> Double {
+  let lanes = V.laneCount
+  let offset = V(lane: largest)
+  guard count >= lanes else {
+    let exponential = V.exp(nonPositive: V.load(input, count: count, padding: -.infinity) - offset)
+    exponential.store(output, count: count)
+    return exponential.total
+  }
+  let rest = count % lanes
+  let last = V.load(input + (count - lanes))
+  var total = 0.0
+  var index = 0
+  while index + lanes <= count {
+    let end = min(index + 512, count - rest)
+    var (first, second) = (V(0), V(0))
+    while index + 2 * lanes <= end {
+      let a = V.exp(nonPositive: V.load(input + index) - offset)
+      let b = V.exp(nonPositive: V.load(input + index + lanes) - offset)
+      a.store(output + index)
+      b.store(output + index + lanes)
+      first = first + a
+      second = second + b
+      index += 2 * lanes
+    }
+    if index < end {
+      let a = V.exp(nonPositive: V.load(input + index) - offset)
+      a.store(output + index)
+      first = first + a
+      index += lanes
+    }
+    total += (first + second).total
+  }
+  if rest > 0 {
+    let exponential = V.exp(nonPositive: last - offset)
+    exponential.store(output + (count - lanes))
+    total += exponential.replacing(with: V(0), where: V.first(lanes - rest)).total
+  }
+  return total
+}
+
+/// output = input · factor; the two may be the same memory.
+@inline(__always)
+private func ctcScale<V: KernelVector>(
+  _ input: UnsafeMutablePointer<V.Lane>, _ output: UnsafeMutablePointer<V.Lane>, _ count: Int,
+  _ factor: V.Lane, streams: Bool, as: V.Type
+) {
+  let lanes = V.laneCount
+  let factors = V(lane: factor)
+  guard count >= lanes else {
+    (V.load(input, count: count) * factors).store(output, count: count)
+    return
+  }
+  let last = V.load(input + (count - lanes))
+  var index = 0
+  if streams {
+    while index + lanes <= count {
+      (V.load(input + index) * factors).stream(output + index)
+      index += lanes
+    }
+  } else {
+    while index + lanes <= count {
+      (V.load(input + index) * factors).store(output + index)
+      index += lanes
+    }
+  }
+  if index < count { (last * factors).store(output + (count - lanes)) }
+}
