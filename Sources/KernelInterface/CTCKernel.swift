@@ -56,7 +56,7 @@ package struct CTCArguments<Scalar: KernelScalar> {
 }
 
 /// What became of an utterance.
-package enum CTCOutcome: Int32, Sendable {
+package enum CTCOutcome: Sendable {
   /// A loss and, if asked for, its gradient.
   case finite
   /// No alignment has a probability above 0; the gradient is not usable.

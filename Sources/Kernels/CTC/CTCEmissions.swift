@@ -13,12 +13,12 @@ func ctcSoftmaxEmissions<V: KernelVector>(
   let saved = (arguments.workspace + workspace.savedInputs).assumingMemoryBound(to: V.Lane.self)
   let savedStride = isInPlace ? workspace.width + 16 : 0
   var (normalizer, exponent) = (1.0, 0.0)
-  var isNarrow = true
+  var narrow = V(1)
   for frame in 0..<arguments.frames {
     let input = arguments.input + frame * arguments.inputStride
     let inputs = saved + frame * savedStride
-    ctcGather(arguments, input, inputs)
     let largest = ctcLargest(input, columns, as: V.self)
+    ctcGather(arguments, input, inputs)
     offsets[frame] = Double(largest)
     let sum: Double
     if let gradient = arguments.gradient {
@@ -40,11 +40,11 @@ func ctcSoftmaxEmissions<V: KernelVector>(
       normalizer *= 0x1p-500
       exponent += 500
     }
-    if !ctcEmissionsOfFrame(frame, inputs, largest, arguments, workspace, as: V.self) { isNarrow = false }
+    ctcEmissionsOfFrame(frame, inputs, largest, arguments, workspace, &narrow)
   }
   arguments.normalizer = normalizer
   arguments.normalizerExponent = exponent
-  return isNarrow
+  return V.count(narrow .== V(0)) == 0
 }
 
 /// Emissions from log-probabilities, of which only those of the labels and the blank are read. The gradient
@@ -58,7 +58,7 @@ func ctcGivenEmissions<V: KernelVector>(
   let saved = (arguments.workspace + workspace.savedInputs).assumingMemoryBound(to: V.Lane.self)
   let savedStride = isInPlace ? workspace.width + 16 : 0
   var sum = 0.0
-  var isNarrow = true
+  var narrow = V(1)
   for frame in 0..<arguments.frames {
     let inputs = saved + frame * savedStride
     ctcGather(arguments, arguments.input + frame * arguments.inputStride, inputs)
@@ -78,10 +78,10 @@ func ctcGivenEmissions<V: KernelVector>(
       let row = gradient + frame * arguments.gradientStride
       for column in 0..<arguments.columns { row[column] = 0 }
     }
-    if !ctcEmissionsOfFrame(frame, inputs, largest, arguments, workspace, as: V.self) { isNarrow = false }
+    ctcEmissionsOfFrame(frame, inputs, largest, arguments, workspace, &narrow)
   }
   arguments.offset = sum
-  return isNarrow
+  return V.count(narrow .== V(0)) == 0
 }
 
 /// Copies the inputs at the labels and then the blank.
@@ -94,43 +94,47 @@ func ctcGather<Lane: KernelScalar>(
   inputs[arguments.labelCount] = input[arguments.blank]
 }
 
-/// e^(x − largest) at the labels and the blank.
+/// e^(x − largest) at the labels and the blank. Where one is less than 2⁻¹²⁶ or NaN, a lane of `narrow` becomes 0.
 @inline(__always)
 private func ctcEmissionsOfFrame<V: KernelVector>(
   _ frame: Int, _ inputs: UnsafeMutablePointer<V.Lane>, _ largest: V.Lane,
-  _ arguments: CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
-) -> Bool {
+  _ arguments: CTCArguments<V.Lane>, _ workspace: CTCWorkspace, _ narrow: inout V
+) {
   let count = arguments.labelCount
   let emissions =
     (arguments.workspace + workspace.emissions).assumingMemoryBound(to: V.Lane.self) + frame * workspace.width
   let blanks = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
   let offset = V(lane: largest)
-  let smallest = V(0x1p-126)
-  var narrow = 0
   var index = 0
-  while index <= count {
-    let x = V.load(inputs + index)
-    // The rounding error of the difference is put back, since it would be a relative error of the emission.
-    let difference = x - offset
-    let rounded = difference - x
-    let error = (x - (difference - rounded)) - (offset + rounded)
-    let exponential = V.exp(nonPositive: difference)
-    let emission = V.multiplyAdd(exponential, error, exponential)
+  while index + V.laneCount <= count {
+    let emission = ctcEmission(V.load(inputs + index), offset)
     emission.store(emissions + index)
-    let isNarrow = smallest .<= emission
-    let lanes = count + 1 - index
-    narrow += lanes < V.laneCount ? V.count(isNarrow .& V.first(lanes)) : V.count(isNarrow)
+    narrow = narrow.replacing(with: V(0), where: .!(V(0x1p-126) .<= emission))
     index += V.laneCount
   }
+  // The last labels and the blank; states past the end emit nothing.
+  let last = V(lane: V.Lane(count - index))
+  let emission = ctcEmission(V.load(inputs + index), offset)
+  emission.store(emissions + index)
+  narrow = narrow.replacing(with: V(0), where: .!(V(0x1p-126) .<= emission) .& (V.ramp .<= last))
   blanks[frame] = Double(emissions[count])
-  // States past the end emit nothing.
-  index = count & -V.laneCount
+  emission.replacing(with: V(0), where: last .<= V.ramp).store(emissions + index)
+  index += V.laneCount
   while index < workspace.width {
-    V.load(emissions + index).replacing(with: V(0), where: V(lane: V.Lane(count - index)) .<= V.ramp)
-      .store(emissions + index)
+    V(0).store(emissions + index)
     index += V.laneCount
   }
-  return narrow == count + 1
+}
+
+/// e^(x − offset). The rounding error of the difference is put back, since it would be a relative error of the
+/// result.
+@inline(__always)
+private func ctcEmission<V: KernelVector>(_ x: V, _ offset: V) -> V {
+  let difference = x - offset
+  let rounded = difference - x
+  let error = (x - (difference - rounded)) - (offset + rounded)
+  let exponential = V.exp(nonPositive: difference)
+  return V.multiplyAdd(exponential, error, exponential)
 }
 
 // MARK: - Softmax of a row
@@ -142,8 +146,8 @@ func ctcLargest<V: KernelVector>(_ input: UnsafePointer<V.Lane>, _ count: Int, a
   guard count >= lanes else {
     return V.load(input, count: count, padding: -.infinity).largest
   }
-  // The last vector overlaps the one before.
-  var a = V.load(input + (count - lanes))
+  // The last vector overlaps the one before. NaN never enters, being neither larger nor smaller.
+  var a = V.maximum(V(-.infinity), V.load(input + (count - lanes)))
   var (b, c, d) = (a, a, a)
   var index = 0
   while index + 4 * lanes <= count {

@@ -111,12 +111,21 @@ extension SIMD16: KernelVector where Scalar == Float {
       Double(x[4]), Double(x[5]), Double(x[6]), Double(x[7]))
   }
 
+  /// Whole vectors at every step, since selections between shorter ones become scalar code.
   @inline(__always)
   var largest: Float {
-    let eight = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
-    let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.lowHalf .< eight.highHalf)
-    let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
-    return two.x < two.y ? two.y : two.x
+    var x = self
+    x = .maximum(
+      x,
+      Self(
+        x[8], x[9], x[10], x[11], x[12], x[13], x[14], x[15], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]))
+    x = .maximum(
+      x, Self(x[4], x[5], x[6], x[7], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[0], x[1], x[2], x[3]))
+    x = .maximum(
+      x, Self(x[2], x[3], x[0], x[1], x[2], x[3], x[0], x[1], x[2], x[3], x[0], x[1], x[2], x[3], x[0], x[1]))
+    x = .maximum(
+      x, Self(x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0]))
+    return x[0]
   }
 
   @inline(__always)
