@@ -85,6 +85,7 @@ let package = Package(
       path: "Sources/bench"),
 
     // Tests.
+    .testTarget(name: "BatchLossTests", dependencies: ["BatchLoss"], path: "Tests/BatchLossTests"),
     .testTarget(
       name: "BatchLossTensorFilesTests", dependencies: ["BatchLossTensorFiles"],
       path: "Tests/TensorFilesTests", exclude: ["Fixtures"]),

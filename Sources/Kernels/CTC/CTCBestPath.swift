@@ -6,7 +6,7 @@ private typealias Doubles = SIMD8<Double>
 /// The first of the largest elements.
 @inline(__always)
 func ctcIndexOfLargest<V: KernelVector>(_ row: UnsafePointer<V.Lane>, _ count: Int, as: V.Type) -> Int {
-  let largest = V(lane: ctcLargest(row, count, as: V.self))
+  let largest = V(lane: largestElement(row, count, as: V.self))
   var index = 0
   while index + V.laneCount <= count, V.count(V.load(row + index) .== largest) == 0 { index += V.laneCount }
   while index < count {
@@ -31,7 +31,6 @@ func ctcAlign<V: KernelVector>(
   ctcSkips(arguments, workspace)
   let skips = ctcRow(0, arguments, workspace)
   let logits = ctcRow(1, arguments, workspace)
-  let copy = (arguments.workspace + workspace.rowCopy).assumingMemoryBound(to: V.Lane.self)
   let inputs = (arguments.workspace + workspace.savedInputs).assumingMemoryBound(to: V.Lane.self)
   let scores = (arguments.workspace + workspace.forward).assumingMemoryBound(to: Double.self)
   let impossible = Doubles(repeating: -.infinity)
@@ -40,8 +39,10 @@ func ctcAlign<V: KernelVector>(
     let input = arguments.input + frame * arguments.inputStride
     var offset = 0.0
     if !arguments.isNormalized {
-      let largest = ctcLargest(input, arguments.columns, as: V.self)
-      normalizer *= ctcExponentials(input, copy, arguments.columns, largest, as: V.self)
+      let largest = largestElement(input, arguments.columns, as: V.self)
+      normalizer *= exponentialSum(
+        input, arguments.columns, shift: largest, scale: 1, next: nil, as: V.self
+      ) { _, _, _ in }
       if normalizer > 0x1p500 {
         normalizer *= 0x1p-500
         exponent += 500

@@ -17,19 +17,24 @@ func ctcSoftmaxEmissions<V: KernelVector>(
   for frame in 0..<arguments.frames {
     let input = arguments.input + frame * arguments.inputStride
     let inputs = saved + frame * savedStride
-    let largest = ctcLargest(input, columns, as: V.self)
+    let largest = largestElement(input, columns, as: V.self)
     ctcGather(arguments, input, inputs)
     offsets[frame] = Double(largest)
-    let sum: Double
+    var exponentials = copy
+    var streams = false
+    if let gradient = arguments.gradient {
+      streams = arguments.streams
+      if !streams { exponentials = gradient + frame * arguments.gradientStride }
+    }
+    let sum = exponentialSum(input, columns, shift: largest, scale: 1, next: nil, as: V.self) {
+      storeLanes($2, exponentials + $0, $1)
+    }
     if let gradient = arguments.gradient {
       let output = gradient + frame * arguments.gradientStride
-      let streams = arguments.streams && UInt(bitPattern: output) & 63 == 0
-      let exponentials = streams ? copy : output
-      sum = ctcExponentials(input, exponentials, columns, largest, as: V.self)
-      ctcScale(
-        exponentials, output, columns, arguments.scale / V.Lane(sum), streams: streams, as: V.self)
-    } else {
-      sum = ctcExponentials(input, copy, columns, largest, as: V.self)
+      let factor = V(lane: arguments.scale / V.Lane(sum))
+      forEachVector(from: 0, to: columns, destination: output, streams: streams, as: V.self) {
+        loadLanes(exponentials + $0, $1, as: V.self) * factor
+      }
     }
     guard sum < .infinity else {
       arguments.outcome = .undefined
@@ -135,104 +140,4 @@ private func ctcEmission<V: KernelVector>(_ x: V, _ offset: V) -> V {
   let error = (x - (difference - rounded)) - (offset + rounded)
   let exponential = V.exp(nonPositive: difference)
   return V.multiplyAdd(exponential, error, exponential)
-}
-
-// MARK: - Softmax of a row
-
-/// The largest element; NaN does not count.
-@inline(__always)
-func ctcLargest<V: KernelVector>(_ input: UnsafePointer<V.Lane>, _ count: Int, as: V.Type) -> V.Lane {
-  let lanes = V.laneCount
-  guard count >= lanes else {
-    return V.load(input, count: count, padding: -.infinity).largest
-  }
-  // The last vector overlaps the one before. NaN never enters, being neither larger nor smaller.
-  var a = V.maximum(V(-.infinity), V.load(input + (count - lanes)))
-  var (b, c, d) = (a, a, a)
-  var index = 0
-  while index + 4 * lanes <= count {
-    a = V.maximum(a, V.load(input + index))
-    b = V.maximum(b, V.load(input + index + lanes))
-    c = V.maximum(c, V.load(input + index + 2 * lanes))
-    d = V.maximum(d, V.load(input + index + 3 * lanes))
-    index += 4 * lanes
-  }
-  while index + lanes <= count {
-    b = V.maximum(b, V.load(input + index))
-    index += lanes
-  }
-  return V.maximum(V.maximum(a, b), V.maximum(c, d)).largest
-}
-
-/// Writes e^(x − largest) and returns the sum.
-@inline(__always)
-func ctcExponentials<V: KernelVector>(
-  _ input: UnsafePointer<V.Lane>, _ output: UnsafeMutablePointer<V.Lane>, _ count: Int, _ largest: V.Lane,
-  as: V.Type
-) -> Double {
-  let lanes = V.laneCount
-  let offset = V(lane: largest)
-  guard count >= lanes else {
-    let exponential = V.exp(nonPositive: V.load(input, count: count, padding: -.infinity) - offset)
-    exponential.store(output, count: count)
-    return exponential.total
-  }
-  let rest = count % lanes
-  let last = V.load(input + (count - lanes))
-  var total = 0.0
-  var index = 0
-  while index + lanes <= count {
-    let end = min(index + 512, count - rest)
-    var (first, second) = (V(0), V(0))
-    while index + 2 * lanes <= end {
-      let a = V.exp(nonPositive: V.load(input + index) - offset)
-      let b = V.exp(nonPositive: V.load(input + index + lanes) - offset)
-      a.store(output + index)
-      b.store(output + index + lanes)
-      first = first + a
-      second = second + b
-      index += 2 * lanes
-    }
-    if index < end {
-      let a = V.exp(nonPositive: V.load(input + index) - offset)
-      a.store(output + index)
-      first = first + a
-      index += lanes
-    }
-    total += (first + second).total
-  }
-  if rest > 0 {
-    let exponential = V.exp(nonPositive: last - offset)
-    exponential.store(output + (count - lanes))
-    total += exponential.replacing(with: V(0), where: V.first(lanes - rest)).total
-  }
-  return total
-}
-
-/// output = input · factor; the two may be the same memory.
-@inline(__always)
-private func ctcScale<V: KernelVector>(
-  _ input: UnsafeMutablePointer<V.Lane>, _ output: UnsafeMutablePointer<V.Lane>, _ count: Int,
-  _ factor: V.Lane, streams: Bool, as: V.Type
-) {
-  let lanes = V.laneCount
-  let factors = V(lane: factor)
-  guard count >= lanes else {
-    (V.load(input, count: count) * factors).store(output, count: count)
-    return
-  }
-  let last = V.load(input + (count - lanes))
-  var index = 0
-  if streams {
-    while index + lanes <= count {
-      (V.load(input + index) * factors).stream(output + index)
-      index += lanes
-    }
-  } else {
-    while index + lanes <= count {
-      (V.load(input + index) * factors).store(output + index)
-      index += lanes
-    }
-  }
-  if index < count { (last * factors).store(output + (count - lanes)) }
 }

@@ -101,19 +101,24 @@ extension SIMD8: KernelVector where Scalar == Double {
 
   @inline(__always)
   var total: Double {
-    let four = lowHalf + highHalf
-    let two = four.lowHalf + four.highHalf
-    return two.x + two.y
+    #if BATCHLOSS_X86_V4
+      return _mm512_reduce_add_pd(self)
+    #else
+      let four = lowHalf + highHalf
+      let two = four.lowHalf + four.highHalf
+      return two.x + two.y
+    #endif
   }
 
-  /// Whole vectors at every step, since selections between shorter ones become scalar code.
   @inline(__always)
   var largest: Double {
-    var x = self
-    x = .maximum(x, Self(x[4], x[5], x[6], x[7], x[0], x[1], x[2], x[3]))
-    x = .maximum(x, Self(x[2], x[3], x[0], x[1], x[2], x[3], x[0], x[1]))
-    x = .maximum(x, Self(x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0]))
-    return x[0]
+    #if BATCHLOSS_X86_V4
+      return _mm512_reduce_max_pd(self)
+    #else
+      let four = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
+      let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
+      return two.x < two.y ? two.y : two.x
+    #endif
   }
 
   @inline(__always)

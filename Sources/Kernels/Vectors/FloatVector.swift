@@ -103,29 +103,28 @@ extension SIMD16: KernelVector where Scalar == Float {
   @inline(__always)
   var total: Double { (Self.widened(lowHalf) + Self.widened(highHalf)).total }
 
-  /// Lane by lane, since the generic conversion of the standard library is not inlined.
   @inline(__always)
   private static func widened(_ x: SIMD8<Float>) -> SIMD8<Double> {
-    SIMD8(
-      Double(x[0]), Double(x[1]), Double(x[2]), Double(x[3]),
-      Double(x[4]), Double(x[5]), Double(x[6]), Double(x[7]))
+    #if BATCHLOSS_X86_V4
+      return _mm512_cvtps_pd(x)
+    #else
+      // Lane by lane, since the generic conversion of the standard library is not inlined.
+      return SIMD8(
+        Double(x[0]), Double(x[1]), Double(x[2]), Double(x[3]),
+        Double(x[4]), Double(x[5]), Double(x[6]), Double(x[7]))
+    #endif
   }
 
-  /// Whole vectors at every step, since selections between shorter ones become scalar code.
   @inline(__always)
   var largest: Float {
-    var x = self
-    x = .maximum(
-      x,
-      Self(
-        x[8], x[9], x[10], x[11], x[12], x[13], x[14], x[15], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]))
-    x = .maximum(
-      x, Self(x[4], x[5], x[6], x[7], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[0], x[1], x[2], x[3]))
-    x = .maximum(
-      x, Self(x[2], x[3], x[0], x[1], x[2], x[3], x[0], x[1], x[2], x[3], x[0], x[1], x[2], x[3], x[0], x[1]))
-    x = .maximum(
-      x, Self(x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0], x[1], x[0]))
-    return x[0]
+    #if BATCHLOSS_X86_V4
+      return _mm512_reduce_max_ps(self)
+    #else
+      let eight = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
+      let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.lowHalf .< eight.highHalf)
+      let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
+      return two.x < two.y ? two.y : two.x
+    #endif
   }
 
   @inline(__always)
@@ -160,9 +159,13 @@ extension SIMD16: KernelVector where Scalar == Float {
 
   @inline(__always)
   static func storeDoubles(_ numbers: SIMD8<Double>, _ destination: UnsafeMutablePointer<Float>) {
-    let narrow = SIMD8<Float>(
-      Float(numbers[0]), Float(numbers[1]), Float(numbers[2]), Float(numbers[3]),
-      Float(numbers[4]), Float(numbers[5]), Float(numbers[6]), Float(numbers[7]))
+    #if BATCHLOSS_X86_V4
+      let narrow = _mm512_cvtpd_ps(numbers)
+    #else
+      let narrow = SIMD8<Float>(
+        Float(numbers[0]), Float(numbers[1]), Float(numbers[2]), Float(numbers[3]),
+        Float(numbers[4]), Float(numbers[5]), Float(numbers[6]), Float(numbers[7]))
+    #endif
     UnsafeMutableRawPointer(destination).storeBytes(of: narrow, as: SIMD8<Float>.self)
   }
 }

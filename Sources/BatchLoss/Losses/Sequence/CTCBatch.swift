@@ -103,19 +103,19 @@ struct CTCBatch {
   private func readLabels<Label: FixedWidthInteger>(
     of targets: borrowing CTCTargets<Label>, columns: Int, blank: Int
   ) throws(BatchLossError) {
-    let source = unsafe targets.labels.withUnsafeBufferPointer { unsafe $0 }
+    let source = pointer(to: targets.labels)
+    ClassLabels.narrow(source, to: labels)
     let (labels, labelStarts, labelCounts, requiredFrames) = (labels, labelStarts, labelCounts, requiredFrames)
     try targets.forEachUtterance { (utterance, start, length) throws(BatchLossError) in
       var repeats = 0
       for index in start..<start + length {
-        let label = source[index]
+        let label = Int(labels[index])
         guard label >= 0, label < columns, label != blank else {
           throw BatchLossError(
             .invalidLabel, parameter: "targets",
-            expected: "0 to \(columns - 1) and not the blank \(blank) for label \(index - start) of utterance \(utterance)",
-            actual: "\(label)")
+            expected: "0 to \(columns - 1), not the blank \(blank), for label \(index - start) of utterance \(utterance)",
+            actual: "\(source[index])")
         }
-        labels[index] = Int32(truncatingIfNeeded: label)
         if index > start, labels[index - 1] == labels[index] { repeats += 1 }
       }
       labelStarts[utterance] = start

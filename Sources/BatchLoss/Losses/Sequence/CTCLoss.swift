@@ -108,9 +108,10 @@ extension CTCLoss {
     gradient: consuming MutableMatrixView<Scalar>? = nil,
     engine: Engine = .shared
   ) throws(BatchLossError) -> Cost {
+    var losses = losses
     let evaluation = CTCEvaluation(
       loss: self, logits: logits.memory, reduction: reduction, denominator: denominator,
-      losses: memory(of: losses), gradient: memory(of: gradient), engine: engine)
+      losses: memory(of: &losses), gradient: memory(of: gradient), engine: engine)
     return try evaluation.run(targets: targets, inputLengths: inputLengths)
   }
 
@@ -127,9 +128,10 @@ extension CTCLoss {
     losses: consuming MutableSpan<Scalar>? = nil,
     engine: Engine = .shared
   ) throws(BatchLossError) -> Cost {
+    var losses = losses
     let evaluation = CTCEvaluation(
       loss: self, logits: logits.memory, reduction: reduction, denominator: denominator,
-      losses: memory(of: losses), gradient: logits.memory, engine: engine)
+      losses: memory(of: &losses), gradient: logits.memory, engine: engine)
     return try evaluation.run(targets: targets, inputLengths: inputLengths)
   }
 
@@ -146,15 +148,5 @@ extension CTCLoss {
       logits, targets: targets, inputLengths: inputLengths, reduction: reduction,
       gradient: gradient.mutableView, engine: engine)
     return (cost, gradient)
-  }
-}
-
-/// The memory of an optional span.
-private func memory<Scalar: LossScalar>(
-  of span: consuming MutableSpan<Scalar>?
-) -> UnsafeMutableBufferPointer<Scalar>? {
-  switch consume span {
-  case .some(var span): unsafe span.withUnsafeMutableBufferPointer { unsafe $0 }
-  case .none: nil
   }
 }

@@ -76,3 +76,28 @@ extension CTCTargets {
     }
   }
 }
+
+extension ClassLabels {
+  /// Writes every label as an `Int32`, −1 where it does not fit.
+  static func narrow<Label: FixedWidthInteger>(
+    _ labels: UnsafeBufferPointer<Label>, to classes: UnsafeMutablePointer<Int32>
+  ) {
+    @inline(__always)
+    func convert<Concrete: FixedWidthInteger>(_ labels: UnsafePointer<Concrete>, _ count: Int) {
+      for index in 0..<count {
+        let label = Int(clamping: labels[index])
+        classes[index] = label >= 0 && label <= Int(Int32.max) ? Int32(truncatingIfNeeded: label) : -1
+      }
+    }
+    guard let base = labels.baseAddress else { return }
+    // Concrete types, so that the loop is compiled for each and not run through witness tables.
+    let raw = UnsafeRawPointer(base)
+    switch (Label.bitWidth, Label.isSigned) {
+    case (32, true): convert(raw.assumingMemoryBound(to: Int32.self), labels.count)
+    case (64, true): convert(raw.assumingMemoryBound(to: Int64.self), labels.count)
+    case (16, true): convert(raw.assumingMemoryBound(to: Int16.self), labels.count)
+    case (8, false): convert(raw.assumingMemoryBound(to: UInt8.self), labels.count)
+    default: convert(base, labels.count)
+    }
+  }
+}
