@@ -85,7 +85,9 @@ let package = Package(
       path: "Sources/bench"),
 
     // Tests.
-    .testTarget(name: "BatchLossTests", dependencies: ["BatchLoss"], path: "Tests/BatchLossTests"),
+    .testTarget(
+      name: "BatchLossTests", dependencies: ["BatchLoss", "BatchLossKernelInterface"],
+      path: "Tests/BatchLossTests"),
     .testTarget(
       name: "BatchLossTensorFilesTests", dependencies: ["BatchLossTensorFiles"],
       path: "Tests/TensorFilesTests", exclude: ["Fixtures"]),

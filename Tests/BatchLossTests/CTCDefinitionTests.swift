@@ -151,15 +151,35 @@ import Testing
     #expect(largestDifference(result.gradient, gradient) < 2e-6)
   }
 
-  /// The case of burn's tests.
+  /// The case of burn's tests, whose mean and sum they give as well.
   @Test func sines() throws {
     var sample = CTCSample(
-      batch: 3, time: 5, classes: 4, logits: [], labels: [[1, 2], [1, 2], [1, 2]], inputLengths: [5, 5, 5])
-    for n in 0..<3 { for t in 0..<5 { for c in 0..<4 { sample.logits.append(sin(0.1 * Double(7 * t + 13 * n + 3 * c))) } } }
-    let candidates = [[[1, 2], [1, 2], [1, 2]], [[1, 2], [1, 3], [2, 1]], [[1, 2], [2, 3], [1, 3]], [[1, 2], [2, 1], [3, 3]]]
-    for labels in candidates {
-      sample.labels = labels
-      print(labels, try CTCRun()(sample, Double.self).losses, try CTCRun()(sample, Double.self).gradient[0])
+      batch: 3, time: 5, classes: 4, logits: [], labels: [[1, 2], [1], [3, 2, 1]], inputLengths: [5, 5, 5])
+    for n in 0..<3 {
+      for t in 0..<5 { for c in 0..<4 { sample.logits.append(sin(0.1 * Double(7 * t + 13 * n + 3 * c))) } }
     }
+    let sum = try CTCRun()(sample, Float.self)
+    #expect(largestDifference(sum.losses, [3.5236571, 3.4953139, 4.2626772]) < 5e-7)
+    #expect(abs(sum.cost.value - 11.2816486) < 1e-6)
+    #expect(abs(Double(sum.gradient[0]) + 0.1679008) < 2e-7)
+    #expect(abs(try CTCRun(reduction: .mean)(sample, Float.self).cost.value - 2.2260115) < 1e-6)
+  }
+
+  /// The cases of Keras's tests. In the second, PyTorch and Keras take the blank for a label; here that is an
+  /// error, and the mean over the first utterance alone follows from theirs.
+  @Test func keras() throws {
+    let frames = [
+      [[0.4, 0.8, 0.4], [0.2, 0.8, 0.3], [0.9, 0.4, 0.5]], [[0.4, 0.8, 0.4], [0.2, 0.3, 0.3], [0.4, 0.3, 0.2]],
+    ]
+    let ops = CTCSample(
+      batch: 2, time: 3, classes: 3, logits: frames.flatMap { $0.flatMap { $0 } }, labels: [[1, 2, 1], [1, 2]],
+      inputLengths: [3, 2])
+    #expect(largestDifference(try CTCRun()(ops, Float.self).losses, [3.4411672, 1.91680186]) < 5e-7)
+    var ramp = CTCSample(
+      batch: 1, time: 4, classes: 3, logits: (0..<12).map { (Double($0) - 12) / 100 }, labels: [[1, 2, 1]],
+      inputLengths: [4])
+    #expect(abs(try CTCRun()(ramp, Double.self).cost.value - (2 * 2.448645 - 2.4543600)) < 2e-6)
+    ramp.labels = [[1, 2, 0]]
+    #expect(throws: BatchLossError.self) { try CTCRun()(ramp, Double.self) }
   }
 }

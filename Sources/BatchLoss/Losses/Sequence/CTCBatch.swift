@@ -50,7 +50,11 @@ struct CTCBatch {
     savesInputs: Bool, scratch: Workspace
   ) throws(BatchLossError) {
     count = targets.batch
-    guard count >= 0, count == 0 ? rows == 0 : rows % count == 0 else {
+    guard count >= 0 else {
+      throw BatchLossError(
+        .invalidShape, parameter: "targets", expected: "a number of utterances ≥ 0", actual: "\(count)")
+    }
+    guard count == 0 ? rows == 0 : rows % count == 0 else {
       throw BatchLossError(
         .invalidShape, parameter: "logits", expected: "a multiple of \(count) rows, one for each utterance and frame",
         actual: "\(rows)")

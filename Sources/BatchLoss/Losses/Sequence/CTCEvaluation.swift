@@ -15,12 +15,12 @@ struct CTCEvaluation<Scalar: LossScalar> {
   func run<Label: FixedWidthInteger>(
     targets: borrowing CTCTargets<Label>, inputLengths: Span<Int>?
   ) throws(BatchLossError) -> Cost {
-    try validateOutputs(batch: targets.batch)
     let scratch = engine.borrowWorkspace()
     defer { engine.giveBack(scratch) }
     let batch = try CTCBatch(
       targets: targets, inputLengths: inputLengths, rows: logits.rows, columns: logits.columns, loss: loss,
       savesInputs: gradient?.base == logits.base, scratch: scratch)
+    try validateOutputs(batch: batch.count)
     let kernels = try KernelSelection.current.table(Scalar.self).ctc
     let divisor = denominator ?? (reduction == .sum ? 1 : Double(batch.count))
     engine.forEachBlock(batch.count) { block, workspace in

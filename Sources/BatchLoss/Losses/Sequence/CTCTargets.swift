@@ -42,10 +42,6 @@ extension CTCTargets {
   func forEachUtterance(
     _ body: (_ utterance: Int, _ start: Int, _ count: Int) throws(BatchLossError) -> Void
   ) throws(BatchLossError) {
-    guard batch >= 0 else {
-      throw BatchLossError(
-        .invalidShape, parameter: "targets", expected: "a number of utterances ≥ 0", actual: "\(batch)")
-    }
     if let lengths, lengths.count != batch {
       throw BatchLossError(
         .invalidShape, parameter: "target lengths", expected: "one for each of \(batch) utterances",
