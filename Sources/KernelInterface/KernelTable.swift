@@ -9,6 +9,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let labelWeight: LabelWeightKernel<Scalar>
   package let softmaxCrossEntropy: SoftmaxCrossEntropyKernel<Scalar>
   package let klDivergence: KLDivergenceKernel<Scalar>
+  package let ctc: CTCKernels<Scalar>
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
@@ -18,7 +19,8 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     countOutside: @escaping CountOutsideKernel<Scalar>,
     labelWeight: @escaping LabelWeightKernel<Scalar>,
     softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>,
-    klDivergence: @escaping KLDivergenceKernel<Scalar>
+    klDivergence: @escaping KLDivergenceKernel<Scalar>,
+    ctc: CTCKernels<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
     self.memoryProbe = memoryProbe
@@ -28,6 +30,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     self.labelWeight = labelWeight
     self.softmaxCrossEntropy = softmaxCrossEntropy
     self.klDivergence = klDivergence
+    self.ctc = ctc
   }
 }
 

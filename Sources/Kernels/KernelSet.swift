@@ -17,5 +17,6 @@ private func table<V: KernelVector>(of vector: V.Type) -> KernelTable<V.Lane> {
     countOutside: { countOutside($0, $1, $2, $3, as: vector) },
     labelWeight: { labelWeight($0, $1, $2, $3, as: vector) },
     softmaxCrossEntropy: { softmaxCrossEntropy(&$0, as: vector) },
-    klDivergence: { klDivergence(&$0, as: vector) })
+    klDivergence: { klDivergence(&$0, as: vector) },
+    ctc: ctcKernels(as: vector))
 }

@@ -111,16 +111,24 @@ extension SIMD8: KernelVector where Scalar == Double {
 
   @inline(__always)
   var total: Double {
-    let four = lowHalf + highHalf
-    let two = four.lowHalf + four.highHalf
-    return two.x + two.y
+    #if BATCHLOSS_X86_V4
+      return _mm512_reduce_add_pd(self)
+    #else
+      let four = lowHalf + highHalf
+      let two = four.lowHalf + four.highHalf
+      return two.x + two.y
+    #endif
   }
 
   @inline(__always)
   var largest: Double {
-    let four = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
-    let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
-    return two.x < two.y ? two.y : two.x
+    #if BATCHLOSS_X86_V4
+      return _mm512_reduce_max_pd(self)
+    #else
+      let four = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
+      let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
+      return two.x < two.y ? two.y : two.x
+    #endif
   }
 
   @inline(__always)
@@ -137,5 +145,13 @@ extension SIMD8: KernelVector where Scalar == Double {
       a.oddHalf = y.evenHalf
       b.evenHalf = x.oddHalf
     }
+  }
+
+  @inline(__always)
+  static func loadDoubles(_ source: UnsafePointer<Double>) -> SIMD8<Double> { load(source) }
+
+  @inline(__always)
+  static func storeDoubles(_ numbers: SIMD8<Double>, _ destination: UnsafeMutablePointer<Double>) {
+    numbers.store(destination)
   }
 }

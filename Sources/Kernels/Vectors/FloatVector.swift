@@ -113,20 +113,28 @@ extension SIMD16: KernelVector where Scalar == Float {
   @inline(__always)
   var total: Double { (Self.widened(lowHalf) + Self.widened(highHalf)).total }
 
-  /// Lane by lane, since the generic conversion of the standard library is not inlined.
   @inline(__always)
   private static func widened(_ x: SIMD8<Float>) -> SIMD8<Double> {
-    SIMD8(
-      Double(x[0]), Double(x[1]), Double(x[2]), Double(x[3]),
-      Double(x[4]), Double(x[5]), Double(x[6]), Double(x[7]))
+    #if BATCHLOSS_X86_V4
+      return _mm512_cvtps_pd(x)
+    #else
+      // Lane by lane, since the generic conversion of the standard library is not inlined.
+      return SIMD8(
+        Double(x[0]), Double(x[1]), Double(x[2]), Double(x[3]),
+        Double(x[4]), Double(x[5]), Double(x[6]), Double(x[7]))
+    #endif
   }
 
   @inline(__always)
   var largest: Float {
-    let eight = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
-    let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.lowHalf .< eight.highHalf)
-    let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
-    return two.x < two.y ? two.y : two.x
+    #if BATCHLOSS_X86_V4
+      return _mm512_reduce_max_ps(self)
+    #else
+      let eight = lowHalf.replacing(with: highHalf, where: lowHalf .< highHalf)
+      let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.lowHalf .< eight.highHalf)
+      let two = four.lowHalf.replacing(with: four.highHalf, where: four.lowHalf .< four.highHalf)
+      return two.x < two.y ? two.y : two.x
+    #endif
   }
 
   @inline(__always)
@@ -152,5 +160,22 @@ extension SIMD16: KernelVector where Scalar == Float {
       a.oddHalf = y.evenHalf
       b.evenHalf = x.oddHalf
     }
+  }
+
+  @inline(__always)
+  static func loadDoubles(_ source: UnsafePointer<Float>) -> SIMD8<Double> {
+    widened(UnsafeRawPointer(source).loadUnaligned(as: SIMD8<Float>.self))
+  }
+
+  @inline(__always)
+  static func storeDoubles(_ numbers: SIMD8<Double>, _ destination: UnsafeMutablePointer<Float>) {
+    #if BATCHLOSS_X86_V4
+      let narrow = _mm512_cvtpd_ps(numbers)
+    #else
+      let narrow = SIMD8<Float>(
+        Float(numbers[0]), Float(numbers[1]), Float(numbers[2]), Float(numbers[3]),
+        Float(numbers[4]), Float(numbers[5]), Float(numbers[6]), Float(numbers[7]))
+    #endif
+    UnsafeMutableRawPointer(destination).storeBytes(of: narrow, as: SIMD8<Float>.self)
   }
 }

@@ -41,6 +41,11 @@ protocol KernelVector: LossVector {
 
   /// One step of a transposition: swaps the odd blocks of `distance` lanes of `a` with the even ones of `b`.
   static func exchange(_ a: inout Self, _ b: inout Self, distance: Int)
+
+  /// Eight lanes from memory, in float64.
+  static func loadDoubles(_ source: UnsafePointer<Lane>) -> SIMD8<Double>
+  /// Stores eight numbers rounded to the format of the lanes.
+  static func storeDoubles(_ numbers: SIMD8<Double>, _ destination: UnsafeMutablePointer<Lane>)
 }
 
 extension KernelVector {

@@ -1,0 +1,116 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+import Glibc
+
+/// One call of the loss.
+struct CTCEvaluation<Scalar: LossScalar> {
+  let loss: CTCLoss
+  let logits: RowMajor<Scalar>
+  let reduction: Reduction
+  let denominator: Double?
+  let losses: UnsafeMutableBufferPointer<Scalar>?
+  let gradient: RowMajor<Scalar>?
+  let engine: Engine
+
+  func run<Label: FixedWidthInteger>(
+    targets: borrowing CTCTargets<Label>, inputLengths: Span<Int>?
+  ) throws(BatchLossError) -> Cost {
+    let scratch = engine.borrowWorkspace()
+    defer { engine.giveBack(scratch) }
+    let batch = try CTCBatch(
+      targets: targets, inputLengths: inputLengths, rows: logits.rows, columns: logits.columns, loss: loss,
+      savesInputs: gradient?.base == logits.base, scratch: scratch)
+    try validateOutputs(batch: batch.count)
+    let kernels = try KernelSelection.current.table(Scalar.self).ctc
+    let divisor = denominator ?? (reduction == .sum ? 1 : Double(batch.count))
+    engine.forEachBlock(batch.count) { block, workspace in
+      let utterance = Int(batch.order[block])
+      batch.losses[utterance] = evaluate(
+        utterance, of: batch, kernels, divisor: divisor, workspace)
+    }
+    var sum = 0.0
+    for utterance in 0..<batch.count {
+      let value = batch.losses[utterance]
+      losses?[utterance] = Scalar(value)
+      sum += value * weight(of: utterance, in: batch)
+    }
+    return Cost(sum: sum, denominator: divisor)
+  }
+
+  // MARK: One utterance
+
+  private func evaluate(
+    _ utterance: Int, of batch: CTCBatch, _ kernels: CTCKernels<Scalar>, divisor: Double, _ workspace: Workspace
+  ) -> Double {
+    let frames = batch.frames[utterance]
+    if let gradient { fill(gradient, utterance, frames..<batch.time, of: batch, with: 0) }
+    guard batch.isFeasible(utterance) else {
+      if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: 0) }
+      return loss.zeroInfinity ? 0 : .infinity
+    }
+    guard frames > 0 else { return 0 }
+    var arguments = batch.arguments(
+      of: utterance, logits, loss,
+      workspace: workspace.buffer(of: UInt8.self, count: batch.workspaceBytes))
+    if let gradient {
+      arguments.gradient = gradient.pointer(batch.row(utterance, 0, loss.layout), 0)
+      arguments.gradientStride = batch.frameStride(loss.layout) * gradient.stride
+      arguments.scale = Scalar(weight(of: utterance, in: batch) / divisor)
+      // Few labels among many classes leave most lines of a row as they were streamed.
+      arguments.streams =
+        gradient.base != logits.base && 32 * (arguments.labelCount + 1) <= gradient.columns
+        && NonTemporal.isWorthwhile(gradient)
+    }
+    kernels.evaluate(&arguments)
+    switch arguments.outcome {
+    case .finite: return value(arguments)
+    case .impossible:
+      if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: 0) }
+      return loss.zeroInfinity ? 0 : .infinity
+    case .undefined:
+      if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: .nan) }
+      return .nan
+    }
+  }
+
+  /// The logarithm of the normalisers over the probability: of their ratio while that is a normal number, so
+  /// that a loss near 0 keeps its digits.
+  private func value(_ arguments: CTCArguments<Scalar>) -> Double {
+    let exponent = arguments.normalizerExponent - arguments.probabilityExponent
+    let ratio = arguments.normalizer / arguments.probability
+    let logarithm =
+      abs(exponent) < 400 && ratio < 0x1p600
+      ? log(scalbn(ratio, Int32(exponent))) : log(ratio) + exponent * 0x1.62e42fefa39efp-1
+    let value = logarithm + arguments.offset
+    return arguments.isNormalized ? value : max(value, 0)
+  }
+
+  private func fill(
+    _ gradient: RowMajor<Scalar>, _ utterance: Int, _ frames: Range<Int>, of batch: CTCBatch, with value: Scalar
+  ) {
+    for frame in frames {
+      gradient.pointer(batch.row(utterance, frame, loss.layout), 0)
+        .update(repeating: value, count: gradient.columns)
+    }
+  }
+
+  /// What the reduction multiplies a loss by before the division of the sum.
+  private func weight(of utterance: Int, in batch: CTCBatch) -> Double {
+    reduction == .mean ? 1 / Double(max(batch.labelCounts[utterance], 1)) : 1
+  }
+
+  private func validateOutputs(batch: Int) throws(BatchLossError) {
+    guard reduction != .meanOverActive else {
+      throw BatchLossError(
+        .unsupportedCombination, parameter: "reduction", expected: "mean, meanOverCount, batchMean or sum for CTC",
+        actual: "\(reduction)")
+    }
+    try validateDenominator(denominator)
+    try gradient?.requireShape(logits.shape, "gradient")
+    if let losses, losses.count != batch {
+      throw BatchLossError(
+        .invalidShape, parameter: "losses", expected: "one for each of \(batch) utterances",
+        actual: "\(losses.count)")
+    }
+  }
+}

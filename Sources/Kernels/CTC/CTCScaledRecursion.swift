@@ -1,0 +1,189 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+// Forward and backward variables as float64 with one binary exponent a frame, which every fourth frame brings
+// the largest state back to 1…2. States far below the largest would underflow. They are held at `floor`
+// instead, so that no alignment is lost: computed sums are never less than the true ones, and what was added
+// is bounded: a floor put in at frame t contributes to P at most itself times the largest variable of the other
+// direction. Where all that, over states and frames, is below 2⁻⁴⁰ of the computed P, P and all posteriors are
+// right to 2⁻³⁸; where not, the caller takes the wide recursion.
+
+private typealias Doubles = SIMD8<Double>
+
+/// What no state falls below; times the smallest emission, 2⁻¹²⁶, it is still a normal number.
+private let floor: Double = 0x1p-850
+/// Frames between two scalings are this and one.
+private let scalingMask = 3
+/// Bits by which a computed P must exceed `floor` for the certificate: 40, and 24 for what the largest state
+/// can grow to between scalings (2 · 3⁴ forward and backward, sums of three).
+private let certifiedBits = -850.0 + 64
+
+/// - Returns: Whether the result is certified; otherwise nothing but scratch memory has been written.
+@inline(__always)
+func ctcScaledRecursion<V: KernelVector>(
+  _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
+) -> Bool {
+  ctcScaledForward(&arguments, workspace, as: V.self)
+  return ctcScaledBackward(arguments, workspace, as: V.self)
+}
+
+@inline(__always)
+private func ctcScaledForward<V: KernelVector>(
+  _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
+) {
+  let count = arguments.labelCount
+  let end = (count + 8) & -8
+  let emissions = (arguments.workspace + workspace.emissions).assumingMemoryBound(to: V.Lane.self)
+  let blankEmissions = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
+  let exponents = (arguments.workspace + workspace.exponents).assumingMemoryBound(to: Double.self)
+  let skips = ctcRow(0, arguments, workspace)
+  let blanks = ctcRow(1, arguments, workspace)
+  var labels = (arguments.workspace + workspace.forward).assumingMemoryBound(to: Double.self)
+  let step = arguments.gradient == nil ? 0 : workspace.width
+  let lowest = Doubles(repeating: floor)
+  for index in 0..<end { (blanks[index], labels[index]) = (floor, floor) }
+  blanks[0] = blankEmissions[0]
+  if count > 0 { labels[0] = Double(emissions[0]) }
+  var exponent = 0.0
+  exponents[0] = exponent
+  for frame in 1..<max(arguments.frames, 1) {
+    let emission = emissions + frame * workspace.width
+    let blankEmission = Doubles(repeating: blankEmissions[frame])
+    let next = labels + step
+    var before = lowest
+    var index = 0
+    while index < end {
+      let blank = Doubles.load(blanks + index)
+      let label = Doubles.load(labels + index)
+      let previous = ctcShiftedUp(label, before)
+      before = label
+      let fromBoth = Doubles.multiplyAdd(Doubles.load(skips + index), previous, label + blank)
+      Doubles.maximum((blank + previous) * blankEmission, lowest).store(blanks + index)
+      Doubles.maximum(fromBoth * V.loadDoubles(emission + index), lowest).store(next + index)
+      index += 8
+    }
+    labels = next
+    if frame & scalingMask == scalingMask { exponent += ctcRescale(blanks, labels, end) }
+    exponents[frame] = exponent
+  }
+  arguments.probability = blanks[count] + (count > 0 ? labels[count - 1] : 0)
+  arguments.probabilityExponent = exponent
+}
+
+@inline(__always)
+private func ctcScaledBackward<V: KernelVector>(
+  _ arguments: CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
+) -> Bool {
+  let count = arguments.labelCount
+  let end = (count + 8) & -8
+  let emissions = (arguments.workspace + workspace.emissions).assumingMemoryBound(to: V.Lane.self)
+  let blankEmissions = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
+  let exponents = (arguments.workspace + workspace.exponents).assumingMemoryBound(to: Double.self)
+  let nextSkips = ctcRow(0, arguments, workspace) + 1
+  let blanks = ctcRow(1, arguments, workspace)
+  let labels = ctcRow(2, arguments, workspace)
+  let forward = (arguments.workspace + workspace.forward).assumingMemoryBound(to: Double.self)
+  let writes = arguments.gradient != nil
+  let lowest = Doubles(repeating: floor)
+  let scale = Double(arguments.scale)
+  // 2^certifiedBits · states · frames, rounded up.
+  let cells = Double((2 * count + 1) * arguments.frames)
+  let margin = certifiedBits + Double(cells.exponent) + 1 - Double(arguments.probability.exponent)
+  for index in 0..<end + 8 { (blanks[index], labels[index]) = (floor, floor) }
+  // Products of backward variable and emission, of the frame after.
+  blanks[count] = 1
+  var exponent = 0.0
+  var frame = arguments.frames - 1
+  while frame >= 0 {
+    // Floors were put in before the scaling of this frame, in both directions.
+    let shift = arguments.probabilityExponent - exponents[frame] - exponent
+    guard arguments.probabilityExponent - exponents[max(frame - 1, 0)] - exponent >= margin else { return false }
+    let emission = emissions + frame * workspace.width
+    let blankEmission = Doubles(repeating: blankEmissions[frame])
+    var blank = Doubles.load(blanks)
+    var label = Doubles.load(labels)
+    var index = 0
+    if writes {
+      let factor = Doubles(repeating: ctcPower(ofTwo: -shift) / arguments.probability)
+      let forward = forward + frame * workspace.width
+      let scales = Doubles(repeating: scale)
+      var sum = Doubles(repeating: 0)
+      while index < end {
+        let (blankAfter, labelAfter) = (Doubles.load(blanks + index + 8), Doubles.load(labels + index + 8))
+        let blankNext = ctcShiftedDown(blank, blankAfter)
+        let labelNext = ctcShiftedDown(label, labelAfter)
+        let backward = Doubles.multiplyAdd(Doubles.load(nextSkips + index), labelNext, label + blankNext)
+        // Kept away from subnormal products, which would be slow: below 2⁻¹⁰⁰ a posterior is 0.
+        let limited = Doubles.maximum(backward * factor, Doubles(repeating: 0x1p-150))
+        let product = Doubles.load(forward + index) * limited
+        let posterior = product.replacing(
+          with: Doubles(repeating: 0), where: product .< Doubles(repeating: 0x1p-100))
+        sum = sum + posterior
+        Doubles.maximum((blank + label) * blankEmission, lowest).store(blanks + index)
+        Doubles.maximum(backward * V.loadDoubles(emission + index), lowest).store(labels + index)
+        V.storeDoubles(posterior * scales, emission + index)
+        (blank, label) = (blankAfter, labelAfter)
+        index += 8
+      }
+      let blankPosterior = 1 - sum.total
+      blankEmissions[frame] = blankPosterior > 0 ? blankPosterior * scale : 0
+    } else {
+      while index < end {
+        let (blankAfter, labelAfter) = (Doubles.load(blanks + index + 8), Doubles.load(labels + index + 8))
+        let blankNext = ctcShiftedDown(blank, blankAfter)
+        let labelNext = ctcShiftedDown(label, labelAfter)
+        let backward = Doubles.multiplyAdd(Doubles.load(nextSkips + index), labelNext, label + blankNext)
+        Doubles.maximum((blank + label) * blankEmission, lowest).store(blanks + index)
+        Doubles.maximum(backward * V.loadDoubles(emission + index), lowest).store(labels + index)
+        (blank, label) = (blankAfter, labelAfter)
+        index += 8
+      }
+    }
+    if frame & scalingMask == scalingMask { exponent += ctcRescale(blanks, labels, end) }
+    frame -= 1
+  }
+  return true
+}
+
+/// Divides both rows by the power of two that brings the largest state into 1…2.
+/// - Returns: The exponent of that power.
+@inline(__always)
+private func ctcRescale(
+  _ blanks: UnsafeMutablePointer<Double>, _ labels: UnsafeMutablePointer<Double>, _ end: Int
+) -> Double {
+  var largest = Doubles.load(blanks)
+  var index = 0
+  while index < end {
+    largest = Doubles.maximum(largest, Doubles.maximum(.load(blanks + index), .load(labels + index)))
+    index += 8
+  }
+  let bits = largest.largest.bitPattern
+  let exponent = Int(bits &>> 52) - 1023
+  let factor = Doubles(repeating: ctcPower(ofTwo: Double(-exponent)))
+  index = 0
+  while index < end {
+    (Doubles.load(blanks + index) * factor).store(blanks + index)
+    (Doubles.load(labels + index) * factor).store(labels + index)
+    index += 8
+  }
+  return Double(exponent)
+}
+
+/// The lanes moved up by one, the lowest filled from the highest of the vector before.
+@inline(__always)
+func ctcShiftedUp(_ x: SIMD8<Double>, _ before: SIMD8<Double>) -> SIMD8<Double> {
+  SIMD8(before[7], x[0], x[1], x[2], x[3], x[4], x[5], x[6])
+}
+
+/// The lanes moved down by one, the highest filled from the lowest of the vector after.
+@inline(__always)
+func ctcShiftedDown(_ x: SIMD8<Double>, _ after: SIMD8<Double>) -> SIMD8<Double> {
+  SIMD8(x[1], x[2], x[3], x[4], x[5], x[6], x[7], after[0])
+}
+
+/// 2ⁿ for an integer n; at most 2¹⁰²³, and 0 below 2⁻¹⁰²².
+@inline(__always)
+func ctcPower(ofTwo n: Double) -> Double {
+  guard n >= -1022 else { return 0 }
+  return Double(bitPattern: UInt64(Int64(n < 1023 ? n : 1023) + 1023) << 52)
+}

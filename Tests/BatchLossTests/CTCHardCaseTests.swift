@@ -1,0 +1,199 @@
+import BatchLoss
+import Foundation
+import Testing
+
+// The cases in which other implementations fail or disagree, each with the decision taken here; exact
+// comparisons unless a tolerance is given.
+
+@Suite struct CTCHardCaseTests {
+  private func sample(
+    _ logits: [[Double]], _ labels: [Int], blank: Int = 0
+  ) -> CTCSample {
+    CTCSample(
+      batch: 1, time: logits.count, classes: logits.first?.count ?? 1, blank: blank, logits: logits.flatMap { $0 },
+      labels: [labels], inputLengths: [logits.count])
+  }
+
+  @Test func infeasibleTargets() throws {
+    var batch = CTCSample(
+      batch: 3, time: 2, classes: 3, logits: [Double](repeating: 0, count: 18), labels: [[1, 1], [1, 2], [2, 1, 2]],
+      inputLengths: [2, 2, 2])
+    let infinite = try CTCRun()(batch, Float.self)
+    #expect(infinite.losses[0] == .infinity && infinite.losses[2] == .infinity)
+    #expect(infinite.cost.value == .infinity)
+    #expect(infinite.gradient[0..<6].allSatisfy { $0 == 0 } && infinite.gradient[12...].allSatisfy { $0 == 0 })
+    #expect(infinite.gradient[6..<12].contains { $0 != 0 })
+    let zeroed = try CTCRun(zeroInfinity: true, reduction: .mean)(batch, Double.self)
+    #expect(zeroed.losses[0] == 0 && zeroed.losses[2] == 0)
+    // Zeroed utterances count: log 9 / 2 / 3.
+    #expect(abs(zeroed.cost.value - log(9) / 6) < 1e-15)
+    #expect(zeroed.gradient[0..<6].allSatisfy { $0 == 0 } && zeroed.gradient[12...].allSatisfy { $0 == 0 })
+    batch = CTCSample(
+      batch: 2, time: 2, classes: 3, logits: [Double](repeating: 0, count: 12), labels: [[1, 1], [1, 2]],
+      inputLengths: [2, 2])
+    #expect(abs(try CTCRun(zeroInfinity: true, reduction: .mean)(batch, Double.self).cost.value - 0.5493061443) < 1e-10)
+  }
+
+  @Test func maskedClasses() throws {
+    // A label of logit −∞ everywhere has probability 0.
+    let never = sample([[0, -.infinity, 0], [0, -.infinity, 0]], [1])
+    for input in CTCLoss.Input.allCases {
+      let result = try CTCRun(input: input)(never, Float.self)
+      #expect(result.losses == [.infinity])
+      #expect(result.gradient.allSatisfy { $0 == 0 })
+      #expect(try CTCRun(input: input, zeroInfinity: true)(never, Float.self).losses == [0])
+    }
+    // One frame in which it may be: label in the first frame, blank in the second.
+    let once = sample([[0, 0, -.infinity], [0, -.infinity, -.infinity]], [1])
+    let result = try CTCRun()(once, Double.self)
+    #expect(abs(result.cost.value - log(2)) < 1e-15)
+    #expect(largestDifference(result.gradient, [0.5, -0.5, 0, 0, 0, 0]) < 1e-15)
+    // Log-probabilities of which all that the target needs are −∞ in one frame.
+    let gone = try CTCRun(input: .logProbabilities)(
+      sample([[-1, -1], [-.infinity, -.infinity], [-1, -1]], [1]), Float.self)
+    #expect(gone.losses == [.infinity] && gone.gradient.allSatisfy { $0 == 0 })
+  }
+
+  @Test func emptyTargetsAndFrames() throws {
+    let empty = CTCSample(
+      batch: 3, time: 2, classes: 3, logits: [Double](repeating: 0, count: 18), labels: [[], [], [1]],
+      inputLengths: [2, 0, 0])
+    let result = try CTCRun()(empty, Double.self)
+    #expect(abs(result.losses[0] - 2 * log(3)) < 1e-15)
+    #expect(result.losses[1] == 0 && result.losses[2] == .infinity)
+    #expect(result.gradient[6...].allSatisfy { $0 == 0 })
+    // One class, the blank.
+    let single = sample([[3], [-2], [0]], [])
+    let alone = try CTCRun()(single, Float.self)
+    #expect(alone.losses == [0] && alone.gradient == [0, 0, 0])
+  }
+
+  @Test func emptyBatch() throws {
+    let nothing = CTCSample(batch: 0, time: 0, classes: 3, logits: [], labels: [], inputLengths: [])
+    let mean = try CTCRun(reduction: .mean)(nothing, Float.self).cost
+    #expect(mean.value == 0 && mean.denominator == 0)
+    #expect(try CTCRun()(nothing, Float.self).cost == Cost(sum: 0, denominator: 1))
+  }
+
+  @Test func neverNegative() throws {
+    // From optax's issue: the true loss is 1.71e-15.
+    let certain = sample([[0, 17], [0, 17]], [1])
+    #expect(try CTCRun()(certain, Float.self).losses[0] >= 0)
+    let loss = try CTCRun()(certain, Double.self).losses[0]
+    #expect(loss >= 0 && loss < 4e-15)
+    var generator = SplitMix(state: 12)
+    for deviation in [0.0, 40, 200] {
+      let batch = CTCSample.random(
+        batch: 20, time: 9, classes: 2, labels: 1, deviation: deviation, ragged: false, using: &generator)
+      #expect(try CTCRun()(batch, Float.self).losses.allSatisfy { $0 >= 0 })
+    }
+  }
+
+  @Test(arguments: CTCLoss.Layout.allCases, [false, true])
+  func paddedFramesAreNeverRead(layout: CTCLoss.Layout, isInPlace: Bool) throws {
+    var generator = SplitMix(state: 21)
+    let clean = CTCSample.random(batch: 5, time: 9, classes: 7, labels: 3, using: &generator)
+    var poisoned = clean
+    for utterance in 0..<clean.batch {
+      for index in (utterance * 9 + clean.inputLengths[utterance]) * 7..<(utterance + 1) * 9 * 7 {
+        poisoned.logits[index] = index % 2 == 0 ? .nan : .infinity
+      }
+    }
+    for input in CTCLoss.Input.allCases {
+      let run = CTCRun(layout: layout, input: input, isInPlace: isInPlace)
+      let (expected, result) = (try run(clean, Float.self), try run(poisoned, Float.self))
+      #expect(expected.losses == result.losses && expected.gradient == result.gradient)
+      for utterance in 0..<clean.batch {
+        let padding = (utterance * 9 + clean.inputLengths[utterance]) * 7..<(utterance + 1) * 9 * 7
+        #expect(result.gradient[padding].allSatisfy { $0 == 0 })
+      }
+    }
+  }
+
+  @Test func undefinedFrames() throws {
+    for bad in [Double.nan, .infinity] {
+      let frames = [[0.0, 1, 2], [0, bad, 1], [1, 0, 0]]
+      for input in CTCLoss.Input.allCases {
+        let result = try CTCRun(input: input)(sample(frames, [1]), Float.self)
+        #expect(result.losses[0].isNaN && result.gradient.allSatisfy { $0.isNaN })
+      }
+    }
+    let lowest = try CTCRun()(sample([[-.infinity, -.infinity]], [1]), Double.self)
+    #expect(lowest.losses[0].isNaN)
+  }
+
+  @Test func gradientRowsAddUpToZero() throws {
+    var generator = SplitMix(state: 31)
+    for deviation in [0.5, 8, 100] {
+      let batch = CTCSample.random(
+        batch: 4, time: 40, classes: 30, labels: 12, deviation: deviation, using: &generator)
+      let gradient = try CTCRun()(batch, Float.self).gradient
+      for row in 0..<160 { #expect(abs(gradient[row * 30..<row * 30 + 30].reduce(0, +)) < 2e-6) }
+    }
+  }
+
+  @Test func enormousLogits() throws {
+    for scale in [1e6, 1e30] {
+      let result = try CTCRun()(sample([[scale, 0], [0, scale], [scale, 0]], [1]), Float.self)
+      #expect(result.losses == [0] && result.gradient.allSatisfy { abs($0) < 1e-6 })
+      let wrong = try CTCRun()(sample([[scale, 0], [scale, 0]], [1]), Float.self)
+      #expect(abs(Double(wrong.losses[0]) / scale - 1) < 1e-6)
+      #expect(largestDifference(wrong.gradient, [0.5, -0.5, 0.5, -0.5]) < 1e-6)
+    }
+  }
+
+  // MARK: Reductions and workers
+
+  @Test func reductions() throws {
+    var generator = SplitMix(state: 5)
+    let batch = CTCSample.random(batch: 6, time: 12, classes: 5, labels: 4, using: &generator)
+    let sum = try CTCRun()(batch, Double.self)
+    let lengths = batch.targetLengths.map { Double(max($0, 1)) }
+    let mean = try CTCRun(reduction: .mean)(batch, Double.self)
+    #expect(abs(mean.cost.value - zip(sum.losses, lengths).reduce(0) { $0 + $1.0 / $1.1 } / 6) < 1e-14)
+    #expect(mean.losses == sum.losses)
+    for (index, gradient) in mean.gradient.enumerated() {
+      #expect(abs(gradient - sum.gradient[index] / lengths[index / 60] / 6) < 1e-15)
+    }
+    for reduction in [Reduction.meanOverCount, .batchMean] {
+      let result = try CTCRun(reduction: reduction)(batch, Double.self)
+      #expect(abs(result.cost.value - sum.losses.reduce(0, +) / 6) < 1e-14)
+    }
+    let micro = try CTCRun(reduction: .mean, denominator: 24)(batch, Double.self)
+    #expect(micro.cost.denominator == 24 && micro.cost.sum == mean.cost.sum)
+    #expect(zip(micro.gradient, mean.gradient).allSatisfy { abs($0 * 4 - $1) < 1e-16 })
+  }
+
+  @Test func sameBitsForEveryWorkerCount() throws {
+    var generator = SplitMix(state: 6)
+    for deviation in [1.0, 60] {
+      let batch = CTCSample.random(
+        batch: 23, time: 31, classes: 19, labels: 9, deviation: deviation, using: &generator)
+      for layout in CTCLoss.Layout.allCases {
+        let one = try CTCRun(layout: layout, reduction: .mean)(batch, Float.self)
+        for workers in [2, 7] {
+          let many = try CTCRun(layout: layout, reduction: .mean, workers: workers)(batch, Float.self)
+          #expect(many.cost == one.cost && many.losses == one.losses && many.gradient == one.gradient)
+        }
+      }
+    }
+  }
+
+  @Test func repeatedCallsAllocateNothing() throws {
+    var generator = SplitMix(state: 7)
+    let batch = CTCSample.random(batch: 4, time: 20, classes: 9, labels: 5, using: &generator)
+    let logits = batch.logits.map { Float($0) }
+    var gradient = [Float](repeating: 0, count: logits.count)
+    let (labels, lengths, frames) = (batch.padded, batch.targetLengths, batch.inputLengths)
+    let engine = Engine(configuration: try .init(workerCount: 1))
+    var allocations: [Int] = []
+    for _ in 0..<3 {
+      try CTCLoss().evaluate(
+        logits.matrix(columns: 9),
+        targets: CTCTargets(padded: labels.span, batch: 4, lengths: lengths.span),
+        inputLengths: frames.span, gradient: gradient.mutableMatrix(columns: 9), engine: engine)
+      allocations.append(engine.workspaceAllocations)
+    }
+    #expect(allocations[1] == allocations[0] && allocations[2] == allocations[0])
+  }
+}

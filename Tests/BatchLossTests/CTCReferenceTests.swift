@@ -1,0 +1,147 @@
+import BatchLoss
+import BatchLossKernelInterface
+import Testing
+
+// CTC against the reference in logarithms (CTCReference): random shapes, lengths, repeats and blanks; every
+// layout, input, scalar type and instruction set; long utterances and logits so far apart that plain float64
+// would underflow. Tolerances: the reference itself loses about 2⁻⁵² times its logarithms, which at 10⁵ is
+// 1e-11; a Float gradient is off by the rounding of its softmax, 1e-6 at most.
+
+@Suite struct CTCReferenceTests {
+  private func check<Scalar: LossScalar>(
+    _ sample: CTCSample, _ run: CTCRun, _: Scalar.Type, tolerance: Double, _ note: String = ""
+  ) throws {
+    let result = try run(sample, Scalar.self)
+    let isNormalized = run.input == .logProbabilities
+    let losses = (0..<sample.batch).map { sample.reference($0, isNormalized: isNormalized).loss }
+    for (loss, expected) in zip(result.losses, losses) {
+      let isClose = Double(loss) == expected || abs(Double(loss) - expected) <= tolerance * max(1, abs(expected))
+      #expect(isClose, "\(loss) and not \(expected) \(note)")
+    }
+    let difference = largestDifference(result.gradient, sample.referenceGradient(isNormalized: isNormalized))
+    #expect(difference <= tolerance, "gradient off by \(difference) \(note)")
+  }
+
+  @Test(arguments: 0..<40)
+  func randomBatches(seed: Int) throws {
+    var generator = SplitMix(state: UInt64(seed))
+    let classes = Int.random(in: 2...40, using: &generator)
+    let sample = CTCSample.random(
+      batch: Int.random(in: 1...7, using: &generator), time: Int.random(in: 0...24, using: &generator),
+      classes: classes, labels: Int.random(in: 0...20, using: &generator),
+      deviation: [0.1, 1, 5, 30, 300].randomElement(using: &generator)!,
+      blank: Int.random(in: 0..<classes, using: &generator), fits: seed % 4 != 0, using: &generator)
+    var run = CTCRun(
+      layout: seed % 2 == 0 ? .batchMajor : .timeMajor, isInPlace: seed % 3 == 0, isConcatenated: seed % 5 < 2,
+      padding: seed % 7, workers: 1 + seed % 3)
+    try check(sample, run, Double.self, tolerance: 1e-10, "seed \(seed)")
+    try check(sample, run, Float.self, tolerance: 3e-6, "seed \(seed)")
+    run.input = .logProbabilities
+    try check(sample, run, Double.self, tolerance: 1e-10, "seed \(seed), log-probabilities")
+    try check(sample, run, Float.self, tolerance: 3e-6, "seed \(seed), log-probabilities")
+  }
+
+  /// Label counts and class counts around the widths of vectors.
+  @Test(arguments: [0, 1, 6, 7, 8, 9, 14, 15, 16, 17, 23, 24, 31, 32, 33, 63, 64, 65])
+  func widths(labels: Int) throws {
+    var generator = SplitMix(state: UInt64(labels) + 99)
+    for classes in [2, 15, 16, 17, 33, 70] {
+      let sample = CTCSample.random(
+        batch: 2, time: 2 * labels + 3, classes: classes, labels: labels, ragged: false, using: &generator)
+      try check(sample, CTCRun(), Double.self, tolerance: 1e-11, "\(labels) labels of \(classes)")
+      try check(sample, CTCRun(isInPlace: true), Float.self, tolerance: 2e-6, "\(labels) labels of \(classes)")
+    }
+  }
+
+  /// Enough classes and few enough labels for streamed gradients, with rows that start anywhere.
+  @Test func streamedGradients() throws {
+    var generator = SplitMix(state: 17)
+    let sample = CTCSample.random(
+      batch: 2, time: 240, classes: 9999, labels: 20, ragged: false, using: &generator)
+    try check(sample, CTCRun(padding: 3, workers: 2), Float.self, tolerance: 2e-6)
+  }
+
+  // MARK: Where plain floating point underflows
+
+  @Test(arguments: [1.0, 100])
+  func longUtterances(deviation: Double) throws {
+    var generator = SplitMix(state: UInt64(deviation))
+    let sample = CTCSample.random(
+      batch: 1, time: 1000, classes: 12, labels: 200, deviation: deviation, ragged: false, using: &generator)
+    try check(sample, CTCRun(), Double.self, tolerance: 1e-8, "deviation \(deviation)")
+    try check(sample, CTCRun(), Float.self, tolerance: 1e-5, "deviation \(deviation)")
+  }
+
+  /// As many frames as the target needs leave one alignment; the others underflow by thousands of bits.
+  @Test func tightAndVeryLong() throws {
+    var generator = SplitMix(state: 4)
+    let tight = CTCSample.random(
+      batch: 1, time: 400, classes: 50, labels: 330, deviation: 3, ragged: false, fits: true, using: &generator)
+    try check(tight, CTCRun(), Float.self, tolerance: 1e-5)
+    let long = CTCSample.random(
+      batch: 1, time: 4000, classes: 5, labels: 60, deviation: 100, ragged: false, using: &generator)
+    try check(long, CTCRun(), Float.self, tolerance: 1e-5)
+  }
+
+  /// Paths that are negligible at first and win in the middle: what a scaled recursion without its certificate
+  /// would lose without a sign.
+  @Test func lateWinners() throws {
+    for gap in [40.0, 80, 86, 200, 5000] {
+      let (time, classes) = (120, 3)
+      var sample = CTCSample(
+        batch: 1, time: time, classes: classes, logits: [], labels: [[1, 2, 1]], inputLengths: [time])
+      for frame in 0..<time {
+        // Blanks are all but impossible in the middle, labels at both ends.
+        sample.logits += frame < 40 || frame >= 80 ? [0, -gap, -gap] : [-gap, 0, -gap / 2]
+      }
+      try check(sample, CTCRun(), Double.self, tolerance: 1e-9, "gap \(gap)")
+      try check(sample, CTCRun(), Float.self, tolerance: 2e-6, "gap \(gap)")
+    }
+  }
+
+  // MARK: Instruction sets
+
+  @Test func everyInstructionSet() throws {
+    var generator = SplitMix(state: 8)
+    for deviation in [1.0, 50] {
+      for labels in [0, 5, 8, 30] {
+        let sample = CTCSample.random(
+          batch: 1, time: 75, classes: 21, labels: labels, deviation: deviation, ragged: false, using: &generator)
+        for level in InstructionSet.available {
+          try runKernel(level, sample, Float.self, tolerance: 3e-6)
+          try runKernel(level, sample, Double.self, tolerance: 1e-10)
+        }
+      }
+    }
+  }
+
+  private func runKernel<Scalar: LossScalar>(
+    _ level: InstructionSet, _ sample: CTCSample, _: Scalar.Type, tolerance: Double
+  ) throws {
+    let kernels = KernelSelection(level).table(Scalar.self).ctc
+    let logits = sample.logits.map { Scalar($0) }
+    let labels = sample.labels[0].map(Int32.init)
+    var gradient = [Scalar](repeating: 0, count: logits.count)
+    let layout = CTCWorkspace(
+      frames: sample.time, labels: labels.count, columns: sample.classes, savesInputs: false)
+    let workspace = UnsafeMutableRawPointer.allocate(byteCount: layout.bytes, alignment: 64)
+    defer { workspace.deallocate() }
+    // Scratch memory may hold anything.
+    workspace.initializeMemory(as: Double.self, repeating: .nan, count: layout.bytes / 8)
+    logits.withUnsafeBufferPointer { input in
+      labels.withUnsafeBufferPointer { target in
+        gradient.withUnsafeMutableBufferPointer { output in
+          var arguments = CTCArguments<Scalar>(
+            input: input.baseAddress!, inputStride: sample.classes, gradient: output.baseAddress!,
+            gradientStride: sample.classes, frames: sample.time, columns: sample.classes,
+            labels: target.baseAddress ?? UnsafePointer(bitPattern: 4)!, labelCount: labels.count, blank: 0,
+            isNormalized: false, streams: false, scale: 1, workspace: workspace)
+          kernels.evaluate(&arguments)
+          #expect(arguments.outcome == .finite)
+        }
+      }
+    }
+    let difference = largestDifference(gradient, sample.referenceGradient())
+    #expect(difference <= tolerance, "\(level) \(Scalar.self) \(labels.count) labels: off by \(difference)")
+  }
+}
