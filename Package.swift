@@ -82,6 +82,7 @@ let package = Package(
       path: "Sources/bench"),
 
     // Tests.
+    .testTarget(name: "BatchLossTests", dependencies: ["BatchLoss"], path: "Tests/BatchLossTests"),
     .testTarget(
       name: "BatchLossTensorFilesTests", dependencies: ["BatchLossTensorFiles"],
       path: "Tests/TensorFilesTests"),

@@ -6,19 +6,34 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let countOutside: CountOutsideKernel<Scalar>
   package let labelWeight: LabelWeightKernel<Scalar>
   package let softmaxCrossEntropy: SoftmaxCrossEntropyKernel<Scalar>
+  package let rows: RowKernels<Scalar>
+  package let distances: DistanceKernels<Scalar>
+  package let contrastive: ContrastiveKernels<Scalar>
+  package let triplets: TripletKernels<Scalar>
+  package let similarities: SimilarityKernels<Scalar>
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
     sum: @escaping SumKernel<Scalar>,
     countOutside: @escaping CountOutsideKernel<Scalar>,
     labelWeight: @escaping LabelWeightKernel<Scalar>,
-    softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>
+    softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>,
+    rows: RowKernels<Scalar>,
+    distances: DistanceKernels<Scalar>,
+    contrastive: ContrastiveKernels<Scalar>,
+    triplets: TripletKernels<Scalar>,
+    similarities: SimilarityKernels<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
     self.sum = sum
     self.countOutside = countOutside
     self.labelWeight = labelWeight
     self.softmaxCrossEntropy = softmaxCrossEntropy
+    self.rows = rows
+    self.distances = distances
+    self.contrastive = contrastive
+    self.triplets = triplets
+    self.similarities = similarities
   }
 }
 

@@ -14,5 +14,10 @@ private func table<V: KernelVector>(of vector: V.Type) -> KernelTable<V.Lane> {
     sum: { sum($0, $1, as: vector) },
     countOutside: { countOutside($0, $1, $2, $3, as: vector) },
     labelWeight: { labelWeight($0, $1, $2, $3, as: vector) },
-    softmaxCrossEntropy: { softmaxCrossEntropy(&$0, as: vector) })
+    softmaxCrossEntropy: { softmaxCrossEntropy(&$0, as: vector) },
+    rows: rowKernels(of: vector),
+    distances: distanceKernels(of: vector),
+    contrastive: contrastiveKernels(of: vector),
+    triplets: tripletKernels(of: vector),
+    similarities: similarityKernels(of: vector))
 }

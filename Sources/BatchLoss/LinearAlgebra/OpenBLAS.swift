@@ -1,0 +1,39 @@
+import BatchLossCBLAS
+import Glibc
+
+/// Settings of OpenBLAS, which are process-wide, made once before the first product.
+package enum OpenBLAS {
+  /// One thread a call, and kernels that fit the processor.
+  static let isPrepared: Bool = {
+    chooseCore()
+    openblas_set_num_threads(1)
+    return true
+  }()
+
+  /// The kernels in use, as OpenBLAS names them.
+  package static var coreName: String {
+    _ = isPrepared
+    return openblas_get_corename().map { String(cString: $0) } ?? "unknown"
+  }
+
+  /// An OpenBLAS older than the processor takes it for one of 2004 ("Prescott") and is ten times slower than it
+  /// could be. Then, and unless `OPENBLAS_CORETYPE` is set, its start is repeated with the kernels of the
+  /// instruction set that is present.
+  private static func chooseCore() {
+    #if arch(x86_64)
+      guard getenv("OPENBLAS_CORETYPE") == nil, let name = openblas_get_corename(),
+        ["prescott", "core2", "nehalem"].contains(String(cString: name).lowercased())
+      else { return }
+      let available = InstructionSet.available
+      let core = available.contains(.x86v4) ? "SkylakeX" : available.contains(.x86v3) ? "Haswell" : nil
+      guard let core, let quit = dlsym(nil, "gotoblas_dynamic_quit"),
+        let start = dlsym(nil, "gotoblas_dynamic_init")
+      else { return }
+      typealias Function = @convention(c) () -> Void
+      setenv("OPENBLAS_CORETYPE", core, 1)
+      unsafeBitCast(quit, to: Function.self)()
+      unsafeBitCast(start, to: Function.self)()
+      unsetenv("OPENBLAS_CORETYPE")
+    #endif
+  }
+}
