@@ -101,9 +101,6 @@ let package = Package(
       ],
       path: "Tests/Accuracy"),
     .testTarget(
-      name: "BatchLossTests", dependencies: ["BatchLoss", "BatchLossKernelInterface"],
-      path: "Tests/BatchLossTests"),
-    .testTarget(
       name: "BatchLossTensorFilesTests", dependencies: ["BatchLossTensorFiles"],
       path: "Tests/TensorFilesTests", exclude: ["Fixtures"]),
   ] + kernelTargets,

@@ -10,6 +10,11 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let softmaxCrossEntropy: SoftmaxCrossEntropyKernel<Scalar>
   package let klDivergence: KLDivergenceKernel<Scalar>
   package let ctc: CTCKernels<Scalar>
+  package let rows: RowKernels<Scalar>
+  package let distances: DistanceKernels<Scalar>
+  package let contrastive: ContrastiveKernels<Scalar>
+  package let triplets: TripletKernels<Scalar>
+  package let similarities: SimilarityKernels<Scalar>
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
@@ -20,7 +25,12 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     labelWeight: @escaping LabelWeightKernel<Scalar>,
     softmaxCrossEntropy: @escaping SoftmaxCrossEntropyKernel<Scalar>,
     klDivergence: @escaping KLDivergenceKernel<Scalar>,
-    ctc: CTCKernels<Scalar>
+    ctc: CTCKernels<Scalar>,
+    rows: RowKernels<Scalar>,
+    distances: DistanceKernels<Scalar>,
+    contrastive: ContrastiveKernels<Scalar>,
+    triplets: TripletKernels<Scalar>,
+    similarities: SimilarityKernels<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
     self.memoryProbe = memoryProbe
@@ -31,6 +41,11 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     self.softmaxCrossEntropy = softmaxCrossEntropy
     self.klDivergence = klDivergence
     self.ctc = ctc
+    self.rows = rows
+    self.distances = distances
+    self.contrastive = contrastive
+    self.triplets = triplets
+    self.similarities = similarities
   }
 }
 

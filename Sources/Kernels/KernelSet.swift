@@ -18,5 +18,10 @@ private func table<V: KernelVector>(of vector: V.Type) -> KernelTable<V.Lane> {
     labelWeight: { labelWeight($0, $1, $2, $3, as: vector) },
     softmaxCrossEntropy: { softmaxCrossEntropy(&$0, as: vector) },
     klDivergence: { klDivergence(&$0, as: vector) },
-    ctc: ctcKernels(as: vector))
+    ctc: ctcKernels(as: vector),
+    rows: rowKernels(of: vector),
+    distances: distanceKernels(of: vector),
+    contrastive: contrastiveKernels(of: vector),
+    triplets: tripletKernels(of: vector),
+    similarities: similarityKernels(of: vector))
 }

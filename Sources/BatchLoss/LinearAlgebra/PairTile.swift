@@ -1,0 +1,67 @@
+import BatchLossKernelInterface
+
+/// Inner products or distances of a block of rows with a block of others.
+struct PairTile<Scalar: LossScalar> {
+  let queries: PackedRows<Scalar>
+  let keys: PackedRows<Scalar>
+  /// `nil` for inner products.
+  let distance: EmbeddingDistance?
+  let kernels: KernelTable<Scalar>
+
+  /// Columns of one product: 256 × 512 floats fill a quarter of a second-level cache of 2 MiB.
+  static var columnsPerProduct: Int { 512 }
+
+  /// Fills `output`, one row of `stride` elements for each of `rows`, all columns of `columns`.
+  ///
+  /// Products are taken `columnsPerProduct` columns at a time and turned into distances while they are in the
+  /// cache. A difference that cancels is computed again from the rows themselves, so that the relative error
+  /// stays small and identical rows are at 0 exactly. `cancelled` has room for `columnsPerProduct` numbers.
+  func fill(
+    rows: Range<Int>, columns: Range<Int>, _ output: UnsafeMutablePointer<Scalar>, stride: Int,
+    cancelled: UnsafeMutablePointer<Int32>
+  ) {
+    let depth = queries.columns
+    var start = columns.lowerBound
+    while start < columns.upperBound {
+      let end = min(start + Self.columnsPerProduct, columns.upperBound)
+      let tile = output + (start - columns.lowerBound)
+      MatrixProduct.run(
+        rows: rows.count, columns: end - start, depth: depth, queries.factor(rows.lowerBound),
+        keys.factor(start, transposed: true), adds: false, tile, stride: stride)
+      if let distance {
+        for row in rows {
+          measure(
+            row, start..<end, tile + (row - rows.lowerBound) * stride, distance, cancelled: cancelled)
+        }
+      }
+      start = end
+    }
+  }
+
+  private func measure(
+    _ row: Int, _ columns: Range<Int>, _ values: UnsafeMutablePointer<Scalar>, _ distance: EmbeddingDistance,
+    cancelled: UnsafeMutablePointer<Int32>
+  ) {
+    let count = kernels.distances.fromProducts(
+      values, UnsafePointer(keys.squaredNorms + columns.lowerBound), queries.squaredNorms[row], columns.count,
+      distance.form, cancelled)
+    for index in 0..<count {
+      let column = Int(cancelled[index])
+      values[column] = exact(row, columns.lowerBound + column, distance)
+    }
+  }
+
+  /// The distance of two rows from their difference.
+  func exact(_ row: Int, _ column: Int, _ distance: EmbeddingDistance) -> Scalar {
+    let (x, y) =
+      distance == .cosine
+      ? (queries.pointer(row), keys.pointer(column))
+      : (queries.source.pointer(row, 0), keys.source.pointer(column, 0))
+    let square = kernels.rows.squaredDistance(UnsafePointer(x), UnsafePointer(y), queries.columns)
+    switch distance {
+    case .squaredEuclidean: return Scalar(square)
+    case .euclidean: return Scalar(square.squareRoot())
+    case .cosine: return Scalar(0.5 * square)
+    }
+  }
+}

@@ -1,0 +1,158 @@
+import BatchLossKernelInterface
+
+/// What the loss of one anchor row contributes.
+struct RowResult {
+  var loss = 0.0
+  /// The sum of the weights left in the row.
+  var weightSum = 0.0
+  /// The sum of weights times similarities.
+  var weighted = 0.0
+  /// How many losses there are in the row, and how many of them are greater than 0.
+  var valid = 0
+  var active = 0
+}
+
+/// Every row of a matrix against all rows of another: similarities or distances, the loss of each row, and the
+/// gradient by two products, without a matrix of all pairs.
+///
+/// A group of anchor rows is worked on at a time. For each of its rows the loss turns the row of values into
+/// weights, in place: the derivatives by similarity or by squared distance. Then the weights W of the group give
+///
+/// - to the queries W·K (and the row sums of W), written by the worker that has the row;
+/// - to the keys Wᵀ·Q (and the column sums of W), written by the worker that has the key.
+///
+/// No row is written by two workers, and groups follow one another, so the bits depend on shape and budget alone.
+struct RowSweep<Scalar: LossScalar> {
+  let tile: PairTile<Scalar>
+  let engine: Engine
+  /// The rows of a group, and its memory: as many rows of `keys.rows` values.
+  let groupRows: Int
+  let group: UnsafeMutablePointer<Scalar>
+  let results: UnsafeMutablePointer<RowResult>
+  /// Σᵢ Wᵢⱼ for each key; `nil` when not needed.
+  let columnSums: UnsafeMutablePointer<Double>?
+
+  private static func blockRows(_ rows: Int) -> Int { rows >= 2048 ? 256 : 64 }
+
+  init(
+    _ tile: PairTile<Scalar>, engine: Engine, holdsAllRows: Bool = false, needsColumnSums: Bool,
+    _ arena: inout Arena
+  ) {
+    self.tile = tile
+    self.engine = engine
+    let (rows, columns) = (tile.queries.rows, tile.keys.rows)
+    groupRows =
+      holdsAllRows
+      ? rows
+      : Self.groupRows(rows: rows, columns: columns, budget: engine.configuration.workspaceBudget)
+    group = arena.array(of: Scalar.self, groupRows * columns)
+    results = arena.array(of: RowResult.self, rows)
+    columnSums = needsColumnSums ? arena.array(of: Double.self, columns) : nil
+  }
+
+  /// Enough rows for products of good depth, not more than stay in a last-level cache or fit the budget.
+  private static func groupRows(rows: Int, columns: Int, budget: Int) -> Int {
+    let bytes = max(1, columns) * MemoryLayout<Scalar>.stride
+    let wanted = max(512, (16 << 20) / bytes)
+    let block = blockRows(rows)
+    let allowed = max(block, budget / bytes)
+    return min(rows, (min(wanted, allowed) + block - 1) / block * block)
+  }
+
+  /// One pass over all rows.
+  ///
+  /// - Parameters:
+  ///   - isFilled: The group holds all rows and their values are there already.
+  ///   - scratch: How many scalars and 32-bit integers `body` may use.
+  ///   - queryGradient: Receives += W·K.
+  ///   - keyGradient: Receives += Wᵀ·Q.
+  ///   - afterGroup: Called between the losses of a group and its contribution to keys.
+  ///   - body: The loss of a row, which it replaces by weights.
+  func run(
+    isFilled: Bool = false, scratch: (scalars: Int, integers: Int) = (0, 0),
+    queryGradient: RowMajor<Scalar>? = nil, keyGradient: RowMajor<Scalar>? = nil,
+    afterGroup: (Range<Int>, UnsafeMutablePointer<Scalar>) -> Void = { _, _ in },
+    body: (
+      _ row: Int, _ values: UnsafeMutablePointer<Scalar>, _ scalars: UnsafeMutablePointer<Scalar>,
+      _ integers: UnsafeMutablePointer<Int32>
+    ) -> RowResult
+  ) {
+    let groups = BlockPartition(of: tile.queries.rows, blockSize: groupRows)
+    for index in 0..<groups.blocks {
+      let rows = groups[index]
+      fill(rows, isFilled, scratch, queryGradient, body)
+      afterGroup(rows, group)
+      if let keyGradient { addToKeys(rows, keyGradient) }
+    }
+  }
+
+  // MARK: The queries' side
+
+  private func fill(
+    _ rows: Range<Int>, _ isFilled: Bool, _ scratch: (scalars: Int, integers: Int),
+    _ gradient: RowMajor<Scalar>?,
+    _ body: (
+      Int, UnsafeMutablePointer<Scalar>, UnsafeMutablePointer<Scalar>, UnsafeMutablePointer<Int32>
+    ) -> RowResult
+  ) {
+    let columns = tile.keys.rows
+    let blocks = BlockPartition(of: rows.count, blockSize: Self.blockRows(tile.queries.rows))
+    engine.forEachBlock(blocks.blocks) { block, workspace in
+      let first = rows.lowerBound + blocks[block].lowerBound
+      let count = blocks[block].count
+      let values = group + blocks[block].lowerBound * columns
+      let (scalars, integers) = workspace.arrays { arena in
+        (
+          arena.array(of: Scalar.self, scratch.scalars),
+          arena.array(of: Int32.self, max(scratch.integers, PairTile<Scalar>.columnsPerProduct))
+        )
+      }
+      if !isFilled {
+        tile.fill(
+          rows: first..<first + count, columns: 0..<columns, values, stride: columns, cancelled: integers)
+      }
+      for row in 0..<count {
+        results[first + row] = body(first + row, values + row * columns, scalars, integers)
+      }
+      if let gradient {
+        MatrixProduct.run(
+          rows: count, columns: gradient.columns, depth: columns,
+          Factor(UnsafePointer(values), stride: max(1, columns)), tile.keys.factor(0), adds: true,
+          gradient.pointer(first, 0), stride: gradient.stride)
+      }
+    }
+  }
+
+  // MARK: The keys' side
+
+  private func addToKeys(_ rows: Range<Int>, _ gradient: RowMajor<Scalar>) {
+    let columns = tile.keys.rows
+    let blocks = BlockPartition(of: columns, blockSize: columns >= 2048 ? 256 : 64)
+    engine.forEachBlock(blocks.blocks) { block, _ in
+      let keys = blocks[block]
+      let weights = UnsafePointer(group + keys.lowerBound)
+      if let columnSums {
+        tile.kernels.rows.addColumns(weights, rows.count, columns, keys.count, columnSums + keys.lowerBound)
+      }
+      MatrixProduct.run(
+        rows: keys.count, columns: gradient.columns, depth: rows.count,
+        Factor(weights, stride: max(1, columns), transposed: true), tile.queries.factor(rows.lowerBound),
+        adds: true, gradient.pointer(keys.lowerBound, 0), stride: gradient.stride)
+    }
+  }
+
+  // MARK: Results
+
+  /// The results of all rows, added in order.
+  var total: RowResult {
+    var total = RowResult()
+    for row in 0..<tile.queries.rows {
+      total.loss += results[row].loss
+      total.weightSum += results[row].weightSum
+      total.weighted += results[row].weighted
+      total.valid += results[row].valid
+      total.active += results[row].active
+    }
+    return total
+  }
+}

@@ -1,0 +1,114 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// What a loss makes of a labelled batch: how many losses there are and the loss of one row.
+struct BatchPlan<Scalar: LossScalar> {
+  /// How many losses there are, known from the labels alone.
+  let valid: Int
+  /// The loss of a row of distances, which it replaces by derivatives by squared distance.
+  let row:
+    (
+      _ row: Int, _ distances: UnsafeMutablePointer<Scalar>, _ scalars: UnsafeMutablePointer<Scalar>,
+      _ integers: UnsafeMutablePointer<Int32>
+    ) -> RowResult
+}
+
+/// The labels and kernels that a plan may use.
+struct BatchContext<Scalar: LossScalar> {
+  let labels: BatchLabels<Scalar>
+  let kernels: KernelTable<Scalar>
+}
+
+/// One call of a loss on the distances of a labelled batch.
+struct LabelledBatch<Scalar: LossScalar> {
+  let embeddings: RowMajor<Scalar>
+  let distance: EmbeddingDistance
+  let reduction: Reduction
+  let denominator: Double?
+  let losses: UnsafeMutableBufferPointer<Scalar>?
+  let gradient: RowMajor<Scalar>?
+  let engine: Engine
+
+  func validate(labels: Int) throws(BatchLossError) {
+    try BatchLabels<Scalar>.validate(labels, rows: embeddings.rows)
+    if let losses { try requireCount(losses.count, embeddings.rows, "losses") }
+    try gradient?.requireShape(embeddings.shape, "gradient")
+    try MatrixProduct.validate(embeddings, "embeddings")
+    if let gradient { try MatrixProduct.validate(gradient, "gradient") }
+    try validateDenominator(denominator)
+  }
+
+  func divisor(valid: Int, active: Int) -> Double {
+    if let denominator { return denominator }
+    switch reduction {
+    case .mean, .meanOverCount: return Double(valid)
+    case .sum: return 1
+    case .batchMean: return Double(embeddings.rows)
+    case .meanOverActive: return Double(active)
+    }
+  }
+
+  /// Runs a loss whose every pair has a weight of its own.
+  ///
+  /// - Parameters:
+  ///   - isSymmetric: A loss belongs to i and j alike, so that the rows of an anchor have all of its gradient and
+  ///     every loss is found twice.
+  ///   - scratch: How many scalars and 32-bit integers the plan may use for a row.
+  func run<Label: FixedWidthInteger>(
+    labels: UnsafeBufferPointer<Label>, isSymmetric: Bool,
+    scratch: (scalars: Int, integers: Int) = (0, 0), plan: (BatchContext<Scalar>) -> BatchPlan<Scalar>
+  ) throws(BatchLossError) -> MiningResult {
+    try validate(labels: labels.count)
+    let kernels = try KernelSelection.current.table(Scalar.self)
+    let workspace = engine.borrowWorkspace()
+    defer { engine.giveBack(workspace) }
+    let needsColumnSums = gradient != nil && !isSymmetric
+    let (sweep, classes, centre) = workspace.arrays { arena in
+      let rows = PackedRows(embeddings, distance.preparation, &arena)
+      let tile = PairTile(queries: rows, keys: rows, distance: distance, kernels: kernels)
+      return (
+        RowSweep(tile, engine: engine, needsColumnSums: needsColumnSums, &arena),
+        BatchLabels<Scalar>(count: embeddings.rows, &arena), arena.array(of: Scalar.self, embeddings.columns)
+      )
+    }
+    let rows = sweep.tile.queries
+    classes.fill(labels)
+    if distance.preparation == .centering { rows.findCentre(kernels, engine, into: centre) }
+    rows.prepare(kernels, engine, offset: UnsafePointer(centre))
+    sweep.columnSums?.update(repeating: 0, count: embeddings.rows)
+    gradient?.fill(0)
+
+    let plan = plan(BatchContext(labels: classes, kernels: kernels))
+    sweep.run(
+      scratch: scratch, queryGradient: gradient, keyGradient: isSymmetric ? nil : gradient, body: plan.row)
+
+    let total = sweep.total
+    let lossFactor = isSymmetric ? 0.5 : 1
+    let active = isSymmetric ? total.active / 2 : total.active
+    let divisor = divisor(valid: plan.valid, active: active)
+    if let losses {
+      for row in 0..<embeddings.rows { losses[row] = Scalar(lossFactor * sweep.results[row].loss) }
+    }
+    if let gradient {
+      finish(gradient, sweep, factor: divisor == 0 ? 0 : 2 / divisor)
+    }
+    return MiningResult(
+      cost: Cost(sum: lossFactor * total.loss, denominator: divisor), valid: plan.valid, active: active)
+  }
+
+  /// Σⱼ Wᵢⱼ·xⱼ → factor·Σⱼ Wᵢⱼ·(xᵢ − xⱼ), taken through the preparation of the rows.
+  private func finish(_ gradient: RowMajor<Scalar>, _ sweep: RowSweep<Scalar>, factor: Double) {
+    let (rows, kernels) = (sweep.tile.queries, sweep.tile.kernels)
+    guard factor != 0 else { return gradient.fill(0) }
+    let partition = rows.partition
+    engine.forEachBlock(partition.blocks) { block, _ in
+      for row in partition[block] {
+        let output = gradient.pointer(row, 0)
+        let weight = sweep.results[row].weightSum + (sweep.columnSums?[row] ?? 0)
+        kernels.rows.combine(
+          Scalar(weight), UnsafePointer(rows.pointer(row)), -1, UnsafePointer(output), output, rows.columns)
+        rows.backPropagate(row, output, kernels, factor: factor)
+      }
+    }
+  }
+}

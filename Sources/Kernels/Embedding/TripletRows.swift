@@ -1,0 +1,251 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// The thresholds of the positives, in the order of their columns.
+@inline(__always)
+func tripletThresholds<V: KernelVector>(_ row: TripletRow<V.Lane>, _ margin: V.Lane, as: V.Type) -> Int {
+  var found = 0
+  for column in 0..<row.count where row.labels[column] == row.label && column != row.anchor {
+    row.thresholds[found] = row.distances[column] + margin
+    found += 1
+  }
+  return found
+}
+
+// MARK: Every positive with every negative
+
+/// Four thresholds against every vector of distances: 4 + 4 accumulators stay in registers.
+@inline(__always)
+func everyTriplet<V: KernelVector>(
+  _ row: TripletRow<V.Lane>, _ shape: TripletShape, as: V.Type
+) -> (loss: Double, active: Int) {
+  switch shape {
+  case .hinge:
+    return everyTriplet(row, as: V.self) { u, isActive in
+      (V.maximum(u, V(lane: 0)), V(lane: 0).replacing(with: V(lane: 1), where: isActive))
+    }
+  case .squaredHinge:
+    return everyTriplet(row, as: V.self) { u, _ in
+      let hinge = V.maximum(u, V(lane: 0))
+      return (hinge * hinge, hinge + hinge)
+    }
+  case .softplus:
+    return everyTriplet(row, as: V.self) { u, _ in (V.softplus(u), V.sigmoid(u)) }
+  }
+}
+
+@inline(__always)
+private func everyTriplet<V: KernelVector>(
+  _ row: TripletRow<V.Lane>, as: V.Type, _ cost: (V, V.Mask) -> (V, V)
+) -> (loss: Double, active: Int) {
+  let (zero, one, infinity) = (V(lane: 0), V(lane: 1), V(lane: .infinity))
+  let label = V(lane: row.label)
+  var (loss, active) = (0.0, 0)
+  for column in 0..<row.count { row.weights[column] = 0 }
+  var column = 0
+  var first = 0
+  while first < row.positives {
+    // Thresholds of −∞ beyond the last: no triplet.
+    func threshold(_ offset: Int) -> V {
+      V(lane: first + offset < row.positives ? row.thresholds[first + offset] : -.infinity)
+    }
+    let (t0, t1, t2, t3) = (threshold(0), threshold(1), threshold(2), threshold(3))
+    var (w0, w1, w2, w3) = (0.0, 0.0, 0.0, 0.0)
+    var start = 0
+    while start < row.count {
+      let end = min(start + 64 * V.laneCount, row.count)
+      var (lossLanes, activeLanes) = (zero, zero)
+      var (s0, s1, s2, s3) = (zero, zero, zero, zero)
+      var index = start
+      while index < end {
+        let rest = end - index
+        let isWhole = rest >= V.laneCount
+        let distances = UnsafePointer(row.distances) + index
+        let lanes = isWhole ? V.load(distances) : V.load(distances, count: rest, padding: .infinity)
+        let labels = loadRest(row.labels + index, rest, as: V.self)
+        let distance = lanes.replacing(with: infinity, where: labels .== label)
+        var slopes = zero
+        @inline(__always)
+        func add(_ threshold: V, _ sum: inout V) {
+          let u = threshold - distance
+          let isActive = zero .< u
+          let (value, slope) = cost(u, isActive)
+          lossLanes = lossLanes + value
+          activeLanes = activeLanes.replacing(with: activeLanes + one, where: zero .< value)
+          sum = sum + slope
+          slopes = slopes + slope
+        }
+        add(t0, &s0)
+        add(t1, &s1)
+        add(t2, &s2)
+        add(t3, &s3)
+        let old = loadRest(UnsafePointer(row.weights) + index, rest, as: V.self)
+        storeRest(old - slopes, row.weights + index, rest)
+        index += V.laneCount
+      }
+      loss += lossLanes.total
+      active += Int(activeLanes.total)
+      w0 += s0.total
+      w1 += s1.total
+      w2 += s2.total
+      w3 += s3.total
+      start = end
+    }
+    // The positives' own weights, at their columns.
+    var taken = 0
+    while taken < 4 && first + taken < row.positives {
+      while row.labels[column] != row.label || column == row.anchor { column += 1 }
+      row.weights[column] = V.Lane(taken == 0 ? w0 : taken == 1 ? w1 : taken == 2 ? w2 : w3)
+      column += 1
+      taken += 1
+    }
+    first += 4
+  }
+  return (loss, active)
+}
+
+// MARK: By rank
+
+/// How many of `count` ascending numbers are less than `value`, or at most `value`.
+@inline(__always)
+private func rank<Lane: KernelScalar>(
+  of value: Lane, in sorted: UnsafePointer<Lane>, _ count: Int, orEqual: Bool
+) -> Int {
+  guard count > 0 else { return 0 }
+  var base = 0
+  var length = count
+  while length > 1 {
+    let half = length >> 1
+    let pivot = sorted[base + half - 1]
+    base += (orEqual ? pivot <= value : pivot < value) ? half : 0
+    length -= half
+  }
+  return base + ((orEqual ? sorted[base] <= value : sorted[base] < value) ? 1 : 0)
+}
+
+/// Negatives fall into the gaps between the sorted thresholds; with the count and the sums of the distances in
+/// each gap, prefix sums give every threshold all it needs of the negatives below it. No sort of the negatives.
+@inline(__always)
+func rankedTriplets<V: KernelVector>(
+  _ row: TripletRow<V.Lane>, _ shape: TripletShape, as: V.Type
+) -> (loss: Double, active: Int) {
+  let (sorted, positives) = (row.sorted, row.positives)
+  let gaps = positives + 1
+  let (counts, sums, squares, above) = (row.sums, row.sums + gaps, row.sums + 2 * gaps, row.sums + 3 * gaps)
+  for gap in 0..<3 * gaps { counts[gap] = 0 }
+  // above[i]: the sum of the thresholds from i on.
+  above[positives] = 0
+  var index = positives - 1
+  while index >= 0 {
+    above[index] = above[index + 1] + Double(sorted[index])
+    index -= 1
+  }
+  let isSquared = shape == .squaredHinge
+  for column in 0..<row.count where row.labels[column] != row.label {
+    let distance = row.distances[column]
+    let gap = rank(of: distance, in: sorted, positives, orEqual: true)
+    let wide = Double(distance)
+    counts[gap] += 1
+    sums[gap] += wide
+    squares[gap] += wide * wide
+    let higher = Double(positives - gap)
+    row.weights[column] = V.Lane(isSquared ? -2 * (above[gap] - higher * wide) : -higher)
+  }
+  var (loss, active) = (0.0, 0.0)
+  for index in 0..<positives {
+    if index > 0 {
+      counts[index] += counts[index - 1]
+      sums[index] += sums[index - 1]
+      squares[index] += squares[index - 1]
+    }
+    let threshold = Double(sorted[index])
+    active += counts[index]
+    let hinges = counts[index] * threshold - sums[index]
+    loss += isSquared ? threshold * (hinges - sums[index]) + squares[index] : hinges
+  }
+  var taken = 0
+  for column in 0..<row.count where row.labels[column] == row.label {
+    if column == row.anchor {
+      row.weights[column] = 0
+      continue
+    }
+    let threshold = row.thresholds[taken]
+    taken += 1
+    let index = rank(of: threshold, in: sorted, positives, orEqual: false)
+    let wide = Double(threshold)
+    row.weights[column] =
+      index >= positives
+      ? .nan : V.Lane(isSquared ? 2 * (counts[index] * wide - sums[index]) : counts[index])
+  }
+  return (loss < 0 ? 0 : loss, Int(active))
+}
+
+// MARK: Semi-hard
+
+/// For each positive the nearest negative that is farther, or else the farthest; `sums` holds the nearest
+/// negative of each gap and its column.
+@inline(__always)
+func semiHardTriplets<V: KernelVector>(
+  _ row: TripletRow<V.Lane>, _ shape: TripletShape, _ margin: Double, as: V.Type
+) -> (loss: Double, active: Int) {
+  let (sorted, positives) = (row.sorted, row.positives)
+  let gaps = positives + 1
+  let (nearest, at) = (row.sums, row.sums + gaps)
+  for gap in 0..<gaps {
+    nearest[gap] = .infinity
+    at[gap] = -1
+  }
+  var (farthest, farthestAt) = (-1.0, -1)
+  for column in 0..<row.count {
+    row.weights[column] = 0
+    guard row.labels[column] != row.label else { continue }
+    let distance = row.distances[column]
+    let gap = rank(of: distance, in: sorted, positives, orEqual: false)
+    let wide = Double(distance)
+    if at[gap] < 0 || wide < nearest[gap] {
+      nearest[gap] = wide
+      at[gap] = Double(column)
+    }
+    if farthestAt < 0 || wide > farthest { (farthest, farthestAt) = (wide, column) }
+  }
+  guard farthestAt >= 0 else { return (0, 0) }
+  // The nearest from each gap on, the lowest column first among equals.
+  var gap = positives - 1
+  while gap >= 0 {
+    let isBetter =
+      at[gap + 1] >= 0
+      && (at[gap] < 0 || nearest[gap + 1] < nearest[gap]
+        || (nearest[gap + 1] == nearest[gap] && at[gap + 1] < at[gap]))
+    if isBetter {
+      nearest[gap] = nearest[gap + 1]
+      at[gap] = at[gap + 1]
+    }
+    gap -= 1
+  }
+  var (loss, active) = (0.0, 0)
+  for column in 0..<row.count where row.labels[column] == row.label && column != row.anchor {
+    let distance = row.distances[column]
+    let gap = rank(of: distance, in: sorted, positives, orEqual: true)
+    let isBeyond = at[gap] >= 0
+    let negative = isBeyond ? Int(at[gap]) : farthestAt
+    let cost = tripletCost(Double(distance) - (isBeyond ? nearest[gap] : farthest) + margin, shape)
+    loss += cost.loss
+    if cost.loss > 0 { active += 1 }
+    row.weights[column] += V.Lane(cost.derivative)
+    row.weights[negative] -= V.Lane(cost.derivative)
+  }
+  return (loss, active)
+}
+
+/// The triplet kernels of a vector type.
+@inline(__always)
+func tripletKernels<V: KernelVector>(of vector: V.Type) -> TripletKernels<V.Lane> {
+  TripletKernels(
+    given: { givenTriplets(&$0, as: vector) },
+    terms: { tripletTerms($0, $1, $2, $3, $4, as: vector) },
+    hardest: { hardest($0, $1, $2, $3, $4, as: vector) },
+    thresholds: { tripletThresholds($0, $1, as: vector) },
+    everyPair: { everyTriplet($0, $1, as: vector) },
+    ranked: { rankedTriplets($0, $1, as: vector) },
+    semiHard: { semiHardTriplets($0, $1, $2, as: vector) })
+}
