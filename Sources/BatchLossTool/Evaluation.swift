@@ -30,7 +30,7 @@ struct Evaluation {
     for role in references.keys where known[role] == nil {
       throw UsageError("--\(role.rawValue) is no input of \(entry.name)")
     }
-    for name in options.values.keys where !entry.options.contains(name) {
+    for name in options.names where !entry.options.contains(name) {
       throw UsageError("--\(name.flag) is no option of \(entry.name)")
     }
     for use in entry.roles where use.isRequired && references[use.role] == nil {
@@ -151,10 +151,11 @@ struct Evaluation {
     problem.options = options
     problem.engine = engine
     for input in inputs {
-      if input.kind == .labels {
-        problem.labels = try labels(input, part)
+      problem.shapes[input.role] = input.tensor.shape
+      if input.isIntegral {
+        problem.integers[input.role] = try integers(input, part)
       } else if roles?.contains(input.role) ?? true {
-        problem.matrices[input.role] = try readers[input.role]!.rows(input.isPerRow ? part : 0..<1)
+        problem.matrices[input.role] = try readers[input.role]!.rows(input.isPerRow ? part : 0..<input.rows)
       }
     }
     if let outputs {
@@ -164,13 +165,14 @@ struct Evaluation {
     return problem
   }
 
-  private func labels(_ input: Input, _ part: Range<Int>) throws -> UnsafeBufferPointer<Int64> {
-    let buffer = labelBuffer.resized(to: part.count)
-    if part.count > 0 { try input.tensor.read(into: buffer, from: part.lowerBound) }
+  private func integers(_ input: Input, _ part: Range<Int>) throws -> UnsafeBufferPointer<Int64> {
+    let range = input.isPerRow ? part : 0..<input.columns
+    let buffer = integerBuffers.buffer(input.role, count: range.count)
+    if range.count > 0 { try input.tensor.read(into: buffer, from: range.lowerBound) }
     return UnsafeBufferPointer(buffer)
   }
 
-  private let labelBuffer = LabelBuffer()
+  private let integerBuffers = IntegerBuffers()
 
   /// Lets go of the memory behind rows that have been read.
   private func release(_ part: Range<Int>) {
@@ -180,17 +182,17 @@ struct Evaluation {
   }
 }
 
-/// Labels of the current part.
-private final class LabelBuffer {
-  private var memory = UnsafeMutableBufferPointer<Int64>.allocate(capacity: 1)
+/// The integers of the current part, by role.
+private final class IntegerBuffers {
+  private var memory: [Role: UnsafeMutableBufferPointer<Int64>] = [:]
 
-  func resized(to count: Int) -> UnsafeMutableBufferPointer<Int64> {
-    if memory.count < count {
-      memory.deallocate()
-      memory = .allocate(capacity: count)
+  func buffer(_ role: Role, count: Int) -> UnsafeMutableBufferPointer<Int64> {
+    if memory[role].map({ $0.count < count }) ?? true {
+      memory[role]?.deallocate()
+      memory[role] = .allocate(capacity: max(count, 1))
     }
-    return UnsafeMutableBufferPointer(rebasing: memory[..<count])
+    return UnsafeMutableBufferPointer(rebasing: memory[role]![..<count])
   }
 
-  deinit { memory.deallocate() }
+  deinit { memory.values.forEach { $0.deallocate() } }
 }

@@ -12,6 +12,8 @@ struct InputOptions: ParsableArguments {
   @Option(help: "Logits of the target distribution.") var targetLogits: String?
   @Option(help: "A factor for each sample.") var weights: String?
   @Option(help: "A factor for each class.") var classWeights: String?
+  @Option(help: "How many frames of each utterance count.") var inputLengths: String?
+  @Option(help: "How many labels each utterance has.") var targetLengths: String?
 
   /// What was given.
   var references: [Role: String] {
@@ -24,6 +26,8 @@ struct InputOptions: ParsableArguments {
     result[.targetLogits] = targetLogits
     result[.weights] = weights
     result[.classWeights] = classWeights
+    result[.inputLengths] = inputLengths
+    result[.targetLengths] = targetLengths
     return result
   }
 }
@@ -45,6 +49,9 @@ struct HyperparameterOptions: ParsableArguments {
   @Flag(help: "Poisson predictions are rates, not their logarithms.") var noLogInput = false
   @Flag(help: "Add Stirling's term to poisson.") var full = false
   @Option(help: "Added to poisson rates before their logarithm.") var epsilon: Double?
+  @Option(help: "The class that stands for no label.") var blank: Int?
+  @Flag(help: "Targets that cannot be aligned cost 0 instead of infinity.") var zeroInfinity = false
+  @Flag(help: "Frames are the first axis, utterances the second.") var timeMajor = false
 
   /// What was given.
   var options: LossOptions {
@@ -64,6 +71,9 @@ struct HyperparameterOptions: ParsableArguments {
     values[.logInput] = noLogInput ? 0 : nil
     values[.full] = full ? 1 : nil
     values[.epsilon] = epsilon
+    values[.blank] = blank.map(Double.init)
+    values[.zeroInfinity] = zeroInfinity ? 1 : nil
+    values[.timeMajor] = timeMajor ? 1 : nil
     return LossOptions(values)
   }
 }

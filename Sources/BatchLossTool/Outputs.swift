@@ -8,14 +8,18 @@ struct Outputs<Scalar: LossScalar & TensorElement> {
   private let lossesOutput: TensorOutput?
   private let gradientOutputs: [(input: Input, output: TensorOutput)]
   private let lossesColumns: Int
+  /// Whether losses are not those of rows, and are written together.
+  private let isWhole: Bool
   private let createdDirectory: String?
 
   init(
-    lossesPath: String?, gradientsDirectory: String?, entry: LossEntry, inputs: [Input], leading: Input
+    lossesPath: String?, gradientsDirectory: String?, entry: LossEntry, inputs: [Input], leading: Input,
+    options: LossOptions
   ) throws {
     let type = Scalar.tensorElementType
-    lossesColumns = entry.isElementwise ? leading.columns : 1
-    let shape = entry.isElementwise ? leading.tensor.shape : Array(leading.tensor.shape.dropLast())
+    lossesColumns = entry.sample == .element ? leading.columns : 1
+    isWhole = !entry.isRowWise
+    let shape = entry.lossesShape(leading: leading.tensor.shape, options: options)
     lossesOutput = try lossesPath.map {
       try TensorOutput(creating: $0, elementType: type, shape: shape)
     }
@@ -47,7 +51,7 @@ struct Outputs<Scalar: LossScalar & TensorElement> {
   var paths: [String] { (lossesOutput.map { [$0.path] } ?? []) + gradientOutputs.map(\.output.path) }
 
   func losses(_ part: Range<Int>) throws -> UnsafeMutableBufferPointer<Scalar>? {
-    try lossesOutput.map { try slice($0, part, lossesColumns) }
+    try lossesOutput.map { try slice($0, isWhole ? 0..<$0.elementCount : part, lossesColumns) }
   }
 
   func gradients(_ part: Range<Int>) throws -> [Role: UnsafeMutableBufferPointer<Scalar>] {

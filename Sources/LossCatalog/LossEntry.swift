@@ -12,6 +12,13 @@ package protocol LossEvaluator: Sendable {
   ) throws(BatchLossError) -> Double
 }
 
+extension LossEvaluator {
+  /// Losses that are evaluated whole never ask.
+  package func denominator<Scalar: LossScalar>(
+    _ problem: LossProblem<Scalar>, rows: Int, columns: Int, reduction: Reduction
+  ) -> Double { 1 }
+}
+
 /// A loss as the commands know it.
 package struct LossEntry: Sendable {
   package let name: String
@@ -19,15 +26,21 @@ package struct LossEntry: Sendable {
   package let roles: [RoleUse]
   package let options: [OptionName]
   package let defaultReduction: Reduction
-  /// Whether losses are counted an element, not a row.
-  package let isElementwise: Bool
+  /// What has a loss of its own.
+  package enum Sample: Sendable {
+    case element, row
+    /// All frames of one utterance; the utterances are the first axis, or the second in time-major order.
+    case utterance
+  }
+
+  package let sample: Sample
   /// Whether rows can be evaluated in parts.
   package let isRowWise: Bool
   package let evaluator: any LossEvaluator
 
   package init(
     name: String, formula: String, roles: [RoleUse], options: [OptionName] = [],
-    defaultReduction: Reduction = .mean, isElementwise: Bool = false, isRowWise: Bool = true,
+    defaultReduction: Reduction = .mean, sample: Sample = .row, isRowWise: Bool = true,
     evaluator: any LossEvaluator
   ) {
     self.name = name
@@ -35,16 +48,25 @@ package struct LossEntry: Sendable {
     self.roles = roles
     self.options = options
     self.defaultReduction = defaultReduction
-    self.isElementwise = isElementwise
+    self.sample = sample
     self.isRowWise = isRowWise
     self.evaluator = evaluator
+  }
+
+  /// The shape of the losses of a batch, from the shape of the input that leads it.
+  package func lossesShape(leading: [Int], options: LossOptions) -> [Int] {
+    switch sample {
+    case .element: leading
+    case .row: Array(leading.dropLast())
+    case .utterance: leading.count == 3 ? [leading[options.flag(.timeMajor) ? 1 : 0]] : []
+    }
   }
 }
 
 /// The losses by name; a new one is added here.
 package enum LossCatalog {
   package static let entries: [LossEntry] =
-    LossEntry.elementwise + [.softmaxCrossEntropy, .klDivergence]
+    LossEntry.elementwise + [.softmaxCrossEntropy, .klDivergence, .ctc]
 
   package static subscript(name: String) -> LossEntry? { entries.first { $0.name == name } }
 }

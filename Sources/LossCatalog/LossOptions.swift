@@ -1,7 +1,11 @@
+import BatchLoss
+
 /// A hyper-parameter of a loss, by its name in commands (`--label-smoothing`) and in JSON (`labelSmoothing`).
 package enum OptionName: String, Hashable, Sendable, CaseIterable {
   case delta, beta, quantile, labelSmoothing, ignoreIndex, zLoss, softCap, positiveWeight, gamma, alpha
   case temperature, logTargets, logInput, full, epsilon
+  case blank, zeroInfinity, timeMajor
+  case margin, mining, distance, swap, smooth, scale, bias, normalization
 
   /// The name with hyphens.
   package var flag: String {
@@ -11,10 +15,45 @@ package enum OptionName: String, Hashable, Sendable, CaseIterable {
 
 /// The hyper-parameters given for one evaluation; what is not given keeps its default.
 package struct LossOptions: Sendable {
+  /// Numbers; flags are 1 and 0.
   package var values: [OptionName: Double]
+  /// Words.
+  package var words: [OptionName: String]
 
-  package init(_ values: [OptionName: Double] = [:]) { self.values = values }
+  package init(_ values: [OptionName: Double] = [:], words: [OptionName: String] = [:]) {
+    self.values = values
+    self.words = words
+  }
+
+  /// The names of everything given.
+  package var names: Set<OptionName> { Set(values.keys).union(words.keys) }
 
   func number(_ name: OptionName, default value: Double) -> Double { values[name] ?? value }
   func flag(_ name: OptionName, default value: Bool = false) -> Bool { values[name].map { $0 != 0 } ?? value }
+
+  /// A number that must be whole.
+  func integer(_ name: OptionName, default value: Int) throws(BatchLossError) -> Int {
+    guard let number = values[name] else { return value }
+    guard let integer = Int(exactly: number) else {
+      throw BatchLossError(
+        .invalidParameter, parameter: name.rawValue, expected: "a whole number", actual: "\(number)")
+    }
+    return integer
+  }
+
+  /// One of several words.
+  func choice<Choice: RawRepresentable & CaseIterable>(
+    _ name: OptionName, default value: Choice
+  ) throws(BatchLossError) -> Choice where Choice.RawValue == String {
+    guard let word = words[name] else { return value }
+    let camel = word.split(separator: "-").enumerated()
+      .map { $0.offset == 0 ? String($0.element) : $0.element.prefix(1).uppercased() + $0.element.dropFirst() }
+      .joined()
+    guard let choice = Choice(rawValue: camel) else {
+      let names = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+      throw BatchLossError(
+        .invalidParameter, parameter: name.rawValue, expected: "one of \(names)", actual: "'\(word)'")
+    }
+    return choice
+  }
 }

@@ -16,7 +16,9 @@ package struct Rows<Scalar: LossScalar> {
 /// The inputs and outputs of one evaluation of a batch, or of a part of its rows.
 package struct LossProblem<Scalar: LossScalar> {
   package var matrices: [Role: Rows<Scalar>] = [:]
-  package var labels: UnsafeBufferPointer<Int64>?
+  package var integers: [Role: UnsafeBufferPointer<Int64>] = [:]
+  /// The shapes of all inputs as they were given.
+  package var shapes: [Role: [Int]] = [:]
   package var options = LossOptions()
   package var reduction: Reduction?
   /// The divisor of the whole batch, when this is a part of it.
@@ -48,6 +50,11 @@ extension LossProblem {
   func matrix(_ role: Role) throws(BatchLossError) -> Rows<Scalar> {
     guard let rows = matrices[role] else { throw missing(role) }
     return rows
+  }
+
+  func labels(_ role: Role) throws(BatchLossError) -> UnsafeBufferPointer<Int64> {
+    guard let labels = integers[role] else { throw missing(role) }
+    return labels
   }
 
   func missing(_ role: Role) -> BatchLossError {

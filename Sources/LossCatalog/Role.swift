@@ -4,6 +4,10 @@ package enum Role: String, Hashable, Sendable, CaseIterable {
   case logProbabilities = "log-probabilities"
   case targetLogits = "target-logits"
   case classWeights = "class-weights"
+  case inputLengths = "input-lengths"
+  case targetLengths = "target-lengths"
+  case embeddings, labels, first, second, same, anchors, positives, negatives, queries, keys
+  case classCenters = "class-centers"
 }
 
 /// How a loss uses a role.
@@ -16,8 +20,12 @@ package struct RoleUse: Sendable {
     case rowVector
     /// One real number a class.
     case classVector
+    /// Real numbers in rows of their own: class centers.
+    case table
     /// One class index a row of the batch.
     case labels
+    /// Integers of any shape, which belong to the batch as a whole.
+    case integers
   }
 
   package let role: Role

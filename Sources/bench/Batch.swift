@@ -6,7 +6,7 @@ final class Batch<Scalar: LossScalar> {
   let entry: LossEntry
   private(set) var problem = LossProblem<Scalar>()
   private var memory: [UnsafeMutableBufferPointer<Scalar>] = []
-  private var labelMemory: UnsafeMutableBufferPointer<Int64>?
+  private var labelMemory: [UnsafeMutableBufferPointer<Int64>] = []
   private var originals: [(role: Role, values: UnsafeMutableBufferPointer<Scalar>)] = []
 
   init(
@@ -18,11 +18,14 @@ final class Batch<Scalar: LossScalar> {
     problem.engine = engine
     for (index, recipe) in workload.inputs(shape).enumerated() {
       var random = Random(seed: UInt64(index + 1))
-      if case .labels(let bound) = recipe.content {
-        let labels = UnsafeMutableBufferPointer<Int64>.allocate(capacity: recipe.rows)
-        for row in 0..<recipe.rows { labels[row] = Int64(random.next() % UInt64(bound)) }
-        labelMemory = labels
-        problem.labels = UnsafeBufferPointer(labels)
+      problem.shapes[recipe.role] = recipe.shape
+      if case .labels(let range) = recipe.content {
+        let labels = UnsafeMutableBufferPointer<Int64>.allocate(capacity: max(1, recipe.rows * recipe.columns))
+        for index in labels.indices {
+          labels[index] = Int64(range.lowerBound) + Int64(random.next() % UInt64(range.count))
+        }
+        labelMemory.append(labels)
+        problem.integers[recipe.role] = UnsafeBufferPointer(labels)
         continue
       }
       let elements = allocate(recipe.rows * recipe.columns)
@@ -76,7 +79,7 @@ final class Batch<Scalar: LossScalar> {
 
   deinit {
     for buffer in memory { UnsafeMutableRawPointer(buffer.baseAddress!).deallocate() }
-    labelMemory?.deallocate()
+    labelMemory.forEach { $0.deallocate() }
   }
 }
 

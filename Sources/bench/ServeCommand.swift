@@ -81,10 +81,11 @@ private final class Session {
         guard let option = OptionName(rawValue: name), entry.options.contains(option) else {
           throw UsageError("'\(name)' is no option of \(entry.name)")
         }
-        guard let number = (value as? NSNumber)?.doubleValue else {
-          throw UsageError("\(name): expected a number, got '\(value)'")
+        if let number = (value as? NSNumber)?.doubleValue {
+          problem.options.values[option] = number
+        } else {
+          problem.options.words[option] = "\(value)"
         }
-        problem.options.values[option] = number
       }
     }
     try load()
@@ -93,10 +94,11 @@ private final class Session {
   private func load() throws {
     for input in inputs {
       let count = input.tensor.elementCount
-      if input.kind == .labels {
+      problem.shapes[input.role] = input.tensor.shape
+      if input.isIntegral {
         let labels = allocate(Int64.self, count)
         try input.tensor.read(into: labels, from: 0)
-        problem.labels = UnsafeBufferPointer(labels)
+        problem.integers[input.role] = UnsafeBufferPointer(labels)
         continue
       }
       let elements = allocate(Float.self, count)

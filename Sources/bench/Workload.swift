@@ -43,21 +43,22 @@ struct InputRecipe {
     case normal(scale: Double)
     case uniform
     case coin
-    /// Class indices below a bound.
-    case labels(below: Int)
+    /// Integers from a bound up to another.
+    case labels(Range<Int>)
   }
 
   let role: Role
-  let rows: Int
-  let columns: Int
+  let shape: [Int]
   let content: Content
   let isDifferentiable: Bool
 
-  init(_ role: Role, _ rows: Int, _ columns: Int, _ content: Content, differentiable: Bool = false) {
+  init(_ role: Role, _ shape: Int..., content: Content, differentiable: Bool = false) {
     self.role = role
-    self.rows = rows
-    self.columns = columns
+    self.shape = shape
     self.content = content
     isDifferentiable = differentiable
   }
+
+  var columns: Int { shape.count == 1 ? 1 : shape.last ?? 1 }
+  var rows: Int { shape.reduce(1, *) / max(1, columns) }
 }

@@ -2,7 +2,7 @@ import BatchLossCatalog
 
 extension Workload {
   /// Every workload; a new one is added here.
-  static let all: [Workload] = elementwise + softmax + [klDivergence]
+  static let all: [Workload] = elementwise + softmax + [klDivergence, ctc]
 
   private static let elementwiseShape = Dimensions([.rows: 4096, .columns: 4096])
 
@@ -18,8 +18,8 @@ extension Workload {
       name, shapes: [elementwiseShape],
       inputs: {
         [
-          InputRecipe(role, $0[.rows], $0[.columns], .normal(scale: 2), differentiable: true),
-          InputRecipe(.targets, $0[.rows], $0[.columns], targets),
+          InputRecipe(role, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
+          InputRecipe(.targets, $0[.rows], $0[.columns], content: targets),
         ]
       },
       traffic: { (2 * $0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) })
@@ -39,9 +39,9 @@ extension Workload {
       inputs: { shape in
         let (rows, columns) = (shape[.rows], shape[.columns])
         return [
-          InputRecipe(.logits, rows, columns, .normal(scale: 2), differentiable: true),
-          InputRecipe(.targets, rows, 1, .labels(below: columns)),
-        ] + (smoothed ? [InputRecipe(.classWeights, 1, columns, .uniform)] : [])
+          InputRecipe(.logits, rows, columns, content: .normal(scale: 2), differentiable: true),
+          InputRecipe(.targets, rows, content: .labels(0..<columns)),
+        ] + (smoothed ? [InputRecipe(.classWeights, columns, content: .uniform)] : [])
       },
       traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) })
   }
@@ -50,9 +50,23 @@ extension Workload {
     "kl-divergence", shapes: [Dimensions([.rows: 8192, .columns: 1000])],
     inputs: {
       [
-        InputRecipe(.logits, $0[.rows], $0[.columns], .normal(scale: 2), differentiable: true),
-        InputRecipe(.targetLogits, $0[.rows], $0[.columns], .normal(scale: 2), differentiable: true),
+        InputRecipe(.logits, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
+        InputRecipe(.targetLogits, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
       ]
     },
     traffic: { (2 * $0[.rows] * $0[.columns], 2 * $0[.rows] * $0[.columns]) })
+
+  private static let ctc = Workload(
+    "ctc",
+    shapes: [
+      [500, 64, 32, 100], [1000, 16, 1000, 80], [150, 128, 5000, 20], [50, 1024, 32, 10],
+    ].map { Dimensions([.time: $0[0], .batch: $0[1], .classes: $0[2], .labels: $0[3]]) },
+    inputs: {
+      [
+        InputRecipe(
+          .logits, $0[.batch], $0[.time], $0[.classes], content: .normal(scale: 1), differentiable: true),
+        InputRecipe(.targets, $0[.batch], $0[.labels], content: .labels(1..<max(2, $0[.classes]))),
+      ]
+    },
+    traffic: { ($0[.time] * $0[.batch] * $0[.classes], $0[.time] * $0[.batch] * $0[.classes]) })
 }

@@ -35,7 +35,7 @@ extension LossEntry {
         RoleUse(.probabilities, .matrix, required: false, differentiable: true),
         RoleUse(.targets, .matrix), RoleUse(.weights, .matrix, .rowVector, required: false),
       ],
-      options: [.positiveWeight, .labelSmoothing], isElementwise: true,
+      options: [.positiveWeight, .labelSmoothing], sample: .element,
       evaluator: BinaryCrossEntropyEvaluator()),
     .elementwise(
       "focal", "α_t·u^γ·CE, u the probability of being wrong", [.alpha, .gamma], predictions: .logits
@@ -55,7 +55,7 @@ extension LossEntry {
         RoleUse(predictions, .matrix, differentiable: true), RoleUse(.targets, .matrix),
         RoleUse(.weights, .matrix, .rowVector, required: false),
       ],
-      options: options, isElementwise: true,
+      options: options, sample: .element,
       evaluator: ElementwiseEvaluator(role: predictions, make: make))
   }
 }

@@ -26,7 +26,7 @@ private struct SoftmaxCrossEntropyEvaluator: LossEvaluator {
     let classWeights = problem.span(.classWeights)
     let weights = problem.span(.weights)
     let reduction = problem.reduction ?? .mean
-    if let labels = problem.labels {
+    if let labels = problem.integers[.targets] {
       let cost = try loss.evaluate(
         logits.view, targets: labels.span, classWeights: classWeights?.span, weights: weights?.span,
         reduction: reduction, denominator: problem.denominator, losses: problem.losses?.mutableSpan,
@@ -45,7 +45,7 @@ private struct SoftmaxCrossEntropyEvaluator: LossEvaluator {
     _ problem: LossProblem<Scalar>, rows: Int, columns: Int, reduction: Reduction
   ) -> Double {
     let weights = problem.span(.weights)
-    guard let labels = problem.labels, reduction == .mean || reduction == .meanOverCount else {
+    guard let labels = problem.integers[.targets], reduction == .mean || reduction == .meanOverCount else {
       return rowDenominator(weights, rows: rows, reduction: reduction)
     }
     let ignored = Int64(ignoreIndex(problem.options))

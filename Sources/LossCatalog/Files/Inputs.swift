@@ -16,13 +16,18 @@ package struct Input {
     let shape = tensor.shape
     kind = try Self.kind(of: tensor, use)
     switch kind {
+    case .integers:
+      (rows, columns) = (1, shape.reduce(1, *))
+    case .table:
+      guard shape.count == 2 else { throw Self.shapeError(use.role, "two dimensions", shape) }
+      (rows, columns) = (shape[0], shape[1])
     case .classVector:
       guard shape.count == 1 else { throw Self.shapeError(use.role, "one dimension, a number a class", shape) }
       (rows, columns) = (1, shape[0])
     case .labels, .rowVector:
       (rows, columns) = (shape.reduce(1, *), 1)
     case .matrix:
-      if entry.isElementwise, shape.count < 2 {
+      if entry.sample == .element, shape.count < 2 {
         (rows, columns) = (shape.first ?? 1, 1)
       } else {
         guard let last = shape.last, shape.count >= 2 else {
@@ -35,6 +40,9 @@ package struct Input {
 
   /// Of the kinds that a role may have, the one that fits the type and the shape of a tensor.
   private static func kind(of tensor: MappedTensor, _ use: RoleUse) throws -> RoleUse.Kind {
+    if use.kinds.contains(.integers), tensor.elementType.isFloatingPoint {
+      throw UsageError("\(use.role.rawValue): expected integers, got \(tensor.elementType) elements")
+    }
     if use.kinds.contains(.labels) {
       if !tensor.elementType.isFloatingPoint { return .labels }
       guard use.kinds.contains(.matrix), tensor.shape.count >= 2 else {
@@ -50,7 +58,15 @@ package struct Input {
   }
 
   /// Whether the tensor is read a row of the batch a row.
-  package var isPerRow: Bool { kind != .classVector }
+  package var isPerRow: Bool {
+    switch kind {
+    case .matrix, .rowVector, .labels: true
+    case .classVector, .table, .integers: false
+    }
+  }
+
+  /// Whether the input is read as integers.
+  package var isIntegral: Bool { kind == .labels || kind == .integers }
 }
 
 /// A block of rows of an input as `Scalar`: in place where the file allows, else widened into a buffer of its own.
