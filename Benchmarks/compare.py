@@ -271,7 +271,7 @@ def agreement(evaluated: Evaluated, reference: Evaluated, jumps: bool) -> dict[s
     if gradients.keys() != true_gradients.keys():
         raise ParticipantError(f"gradients for {sorted(gradients)} instead of {sorted(true_gradients)}")
     errors = [gradient_error(gradients[role], true_gradients[role], jumps) for role in gradients]
-    return {"cost_error": abs(cost - true_cost) / abs(true_cost), "gradient_error": max(errors)}
+    return {"cost_error": abs(cost - true_cost) / abs(true_cost), "gradient_error": float(np.max(errors))}
 
 
 def gradient_error(values: np.ndarray, truth: np.ndarray, jumps: bool) -> float:

@@ -1,6 +1,6 @@
 """Compares two commits on this machine: both are built in release, then run in turn on the same inputs.
 
-    python compare_commits.py BASE [HEAD] [--workloads NAME ...]
+    python compare_commits.py BASE [HEAD [NAME ...]]
 
 Nothing is written but the table on standard output, and it passes no judgement.
 """
@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="compare_commits", description=__doc__.splitlines()[0])
     parser.add_argument("base", help="a git revision")
     parser.add_argument("head", nargs="?", default="HEAD", help="another (HEAD)")
-    parser.add_argument("--workloads", nargs="+", default=[], metavar="NAME", help="as in compare.py; all by default")
+    parser.add_argument("workloads", nargs="*", metavar="NAME", help="as in compare.py")
     parser.add_argument("--repeat", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
