@@ -57,7 +57,7 @@ public final class Engine: Sendable {
 
   /// How many times scratch memory had to be allocated or enlarged since the engine was made.
   ///
-  /// A second call of the same shape leaves it as it was.
+  /// Calls of one shape leave it as it is as soon as every worker has had a block of it.
   public var workspaceAllocations: Int { idle.withLock { $0.reduce(0) { $0 + $1.allocations } } }
 
   // MARK: Blocks
