@@ -78,19 +78,23 @@ package struct CTCWorkspace {
   package let blankEmissions: Int
   /// What was subtracted from each frame before exponentiation, in float64.
   package let frameOffsets: Int
-  /// Inputs at the labels and then the blank, kept when the gradient replaces them: `frames` × (`width` + 16).
-  package let savedInputs: Int
+  /// The sum of each frame's exponentials, in float64.
+  package let frameSums: Int
+  /// Labels and then the blank as 32-bit integers, padded with 0.
+  package let indices: Int
+  /// Inputs at the labels and then the blank, of one frame.
+  package let inputs: Int
   /// Forward variables of the labels: `frames` × `width` float64, in the wide recursion with as many exponents.
   package let forward: Int
   /// Binary exponents of the forward variables in each frame, in float64.
   package let exponents: Int
   /// Eight rows of `width` + 8 float64.
   package let rows: Int
-  /// One row of the input.
+  /// One row of exponentials or of the gradient.
   package let rowCopy: Int
   package let bytes: Int
 
-  package init(frames: Int, labels: Int, columns: Int, savesInputs: Bool) {
+  package init(frames: Int, labels: Int, columns: Int) {
     width = (labels + 16) & ~15
     var end = 0
     func reserve(_ count: Int) -> Int {
@@ -101,11 +105,13 @@ package struct CTCWorkspace {
     emissions = reserve(frames * width)
     blankEmissions = reserve(frames)
     frameOffsets = reserve(frames)
-    savedInputs = reserve((savesInputs ? frames : 1) * (width + 16))
+    frameSums = reserve(frames)
+    indices = reserve(width)
+    inputs = reserve(width + 16)
     forward = reserve(2 * frames * width)
     exponents = reserve(frames)
     rows = reserve(8 * (width + 8))
-    rowCopy = reserve(columns + 16)
+    rowCopy = reserve(columns + 32)
     bytes = end
   }
 }

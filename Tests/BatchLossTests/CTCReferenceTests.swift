@@ -123,7 +123,7 @@ import Testing
     let labels = sample.labels[0].map(Int32.init)
     var gradient = [Scalar](repeating: 0, count: logits.count)
     let layout = CTCWorkspace(
-      frames: sample.time, labels: labels.count, columns: sample.classes, savesInputs: false)
+      frames: sample.time, labels: labels.count, columns: sample.classes)
     let workspace = UnsafeMutableRawPointer.allocate(byteCount: layout.bytes, alignment: 64)
     defer { workspace.deallocate() }
     // Scratch memory may hold anything.

@@ -24,14 +24,14 @@ func ctcAlign<V: KernelVector>(
   _ arguments: inout CTCArguments<V.Lane>, path: UnsafeMutablePointer<Int32>, as: V.Type
 ) {
   let workspace = CTCWorkspace(
-    frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns, savesInputs: false)
+    frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns)
   let count = arguments.labelCount
   let width = workspace.width
   let end = (count + 8) & -8
-  ctcSkips(arguments, workspace)
+  ctcPrepare(arguments, workspace)
   let skips = ctcRow(0, arguments, workspace)
   let logits = ctcRow(1, arguments, workspace)
-  let inputs = (arguments.workspace + workspace.savedInputs).assumingMemoryBound(to: V.Lane.self)
+  let inputs = (arguments.workspace + workspace.inputs).assumingMemoryBound(to: V.Lane.self)
   let scores = (arguments.workspace + workspace.forward).assumingMemoryBound(to: Double.self)
   let impossible = Doubles(repeating: -.infinity)
   var (normalizer, exponent) = (1.0, 0.0)

@@ -1,7 +1,7 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
 
-// Forward and backward variables as float64 with one binary exponent a frame, which every fourth frame brings
+// Forward and backward variables as float64 with one binary exponent a frame, which every eighth frame brings
 // the largest state back to 1…2. States far below the largest would underflow. They are held at `floor`
 // instead, so that no alignment is lost: computed sums are never less than the true ones, and what was added
 // is bounded: a floor put in at frame t contributes to P at most itself times the largest variable of the other
@@ -13,10 +13,10 @@ private typealias Doubles = SIMD8<Double>
 /// What no state falls below; times the smallest emission, 2⁻¹²⁶, it is still a normal number.
 private let floor: Double = 0x1p-850
 /// Frames between two scalings are this and one.
-private let scalingMask = 3
-/// Bits by which a computed P must exceed `floor` for the certificate: 40, and 24 for what the largest state
-/// can grow to between scalings (2 · 3⁴ forward and backward, sums of three).
-private let certifiedBits = -850.0 + 64
+private let scalingMask = 7
+/// Bits by which a computed P must exceed `floor` for the certificate: 40, and 32 for what the largest state
+/// can grow to between scalings (2 · 3⁸ forward and backward, sums of three).
+private let certifiedBits = -850.0 + 72
 
 /// - Returns: Whether the result is certified; otherwise nothing but scratch memory has been written.
 @inline(__always)

@@ -16,34 +16,36 @@ func ctcKernels<V: KernelVector>(as vector: V.Type) -> CTCKernels<V.Lane> {
 /// Loss and, if asked for, gradient of one utterance of at least one frame and enough of them for its labels.
 @inline(__always)
 private func ctcEvaluate<V: KernelVector>(_ arguments: inout CTCArguments<V.Lane>, as: V.Type) {
-  var isInPlace = false
-  if let gradient = arguments.gradient { isInPlace = UnsafePointer(gradient) == arguments.input }
   let workspace = CTCWorkspace(
-    frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns,
-    savesInputs: isInPlace)
+    frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns)
+  ctcPrepare(arguments, workspace)
   let isNarrow =
     arguments.isNormalized
-    ? ctcGivenEmissions(&arguments, workspace, isInPlace, as: V.self)
-    : ctcSoftmaxEmissions(&arguments, workspace, isInPlace, as: V.self)
+    ? ctcGivenEmissions(&arguments, workspace, as: V.self)
+    : ctcSoftmaxEmissions(&arguments, workspace, as: V.self)
   guard arguments.outcome == .finite else { return }
-  ctcSkips(arguments, workspace)
   if !isNarrow || !ctcScaledRecursion(&arguments, workspace, as: V.self) {
     arguments.isWide = true
-    ctcWideRecursion(&arguments, workspace, isInPlace, as: V.self)
+    ctcWideRecursion(&arguments, workspace, as: V.self)
   }
   guard arguments.outcome == .finite, let gradient = arguments.gradient else { return }
-  ctcSubtractPosteriors(arguments, workspace, gradient)
+  ctcGradient(arguments, workspace, gradient, as: V.self)
 }
 
-/// Marks with 1 the labels that may follow their predecessor without a blank between, with 0 all others.
+/// What depends on the labels alone.
 @inline(never)
-func ctcSkips<Lane: KernelScalar>(_ arguments: CTCArguments<Lane>, _ workspace: CTCWorkspace) {
+func ctcPrepare<Lane: KernelScalar>(_ arguments: CTCArguments<Lane>, _ workspace: CTCWorkspace) {
+  let count = arguments.labelCount
+  // 1 for labels that may follow their predecessor without a blank between, 0 for all others.
   let skips = ctcRow(0, arguments, workspace)
   for index in 0..<workspace.width + 8 {
-    let isAllowed =
-      index > 0 && index < arguments.labelCount && arguments.labels[index] != arguments.labels[index - 1]
+    let isAllowed = index > 0 && index < count && arguments.labels[index] != arguments.labels[index - 1]
     skips[index] = isAllowed ? 1 : 0
   }
+  let indices = (arguments.workspace + workspace.indices).assumingMemoryBound(to: Int32.self)
+  for index in 0..<count { indices[index] = arguments.labels[index] }
+  indices[count] = Int32(truncatingIfNeeded: arguments.blank)
+  for index in count + 1..<max(workspace.width, count + 1) { indices[index] = 0 }
 }
 
 /// One of the float64 rows over states.
@@ -52,21 +54,4 @@ func ctcRow<Lane: KernelScalar>(
   _ row: Int, _ arguments: CTCArguments<Lane>, _ workspace: CTCWorkspace
 ) -> UnsafeMutablePointer<Double> {
   (arguments.workspace + workspace.rows).assumingMemoryBound(to: Double.self) + row * (workspace.width + 8)
-}
-
-/// Subtracts the posteriors of every frame from its gradient row. A label that occurs several times is
-/// subtracted as often, in the order of the target.
-@inline(never)
-private func ctcSubtractPosteriors<Lane: KernelScalar>(
-  _ arguments: CTCArguments<Lane>, _ workspace: CTCWorkspace, _ gradient: UnsafeMutablePointer<Lane>
-) {
-  let posteriors = (arguments.workspace + workspace.emissions).assumingMemoryBound(to: Lane.self)
-  let blanks = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
-  let labels = arguments.labels
-  for frame in 0..<arguments.frames {
-    let row = gradient + frame * arguments.gradientStride
-    let posterior = posteriors + frame * workspace.width
-    for index in 0..<arguments.labelCount { row[Int(labels[index])] -= posterior[index] }
-    row[arguments.blank] -= Lane(blanks[frame])
-  }
 }

@@ -23,19 +23,19 @@ private let inputRow = 5
 
 @inline(__always)
 func ctcWideRecursion<V: KernelVector>(
-  _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, _ isInPlace: Bool, as: V.Type
+  _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
 ) {
-  ctcWideForward(&arguments, workspace, isInPlace, as: V.self)
+  ctcWideForward(&arguments, workspace, as: V.self)
   guard arguments.probability > 0 else {
     arguments.outcome = .impossible
     return
   }
-  if arguments.gradient != nil { ctcWideBackward(arguments, workspace, isInPlace, as: V.self) }
+  if arguments.gradient != nil { ctcWideBackward(arguments, workspace, as: V.self) }
 }
 
 @inline(__always)
 private func ctcWideForward<V: KernelVector>(
-  _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, _ isInPlace: Bool, as: V.Type
+  _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
 ) {
   let count = arguments.labelCount
   let width = workspace.width
@@ -53,7 +53,7 @@ private func ctcWideForward<V: KernelVector>(
   }
   (mantissas[0], exponents[0]) = (1, 0)
   for frame in 0..<arguments.frames {
-    ctcWideInputs(frame, inputs, end, arguments, workspace, isInPlace, as: V.self)
+    ctcWideInputs(frame, inputs, end, arguments, workspace, as: V.self)
     let blankEmission = ctcWideExponential(Doubles(repeating: inputs[count]))
     let next = frame == 0 ? labels : labels + step
     var before: Wide = (Doubles(repeating: 0), Doubles(repeating: exponentOfZero))
@@ -85,7 +85,7 @@ private func ctcWideForward<V: KernelVector>(
 
 @inline(__always)
 private func ctcWideBackward<V: KernelVector>(
-  _ arguments: CTCArguments<V.Lane>, _ workspace: CTCWorkspace, _ isInPlace: Bool, as: V.Type
+  _ arguments: CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
 ) {
   let count = arguments.labelCount
   let width = workspace.width
@@ -110,7 +110,7 @@ private func ctcWideBackward<V: KernelVector>(
   (blankMantissa[count], blankExponent[count]) = (1, 0)
   var frame = arguments.frames - 1
   while frame >= 0 {
-    ctcWideInputs(frame, inputs, end, arguments, workspace, isInPlace, as: V.self)
+    ctcWideInputs(frame, inputs, end, arguments, workspace, as: V.self)
     let blankEmission = ctcWideExponential(Doubles(repeating: inputs[count]))
     let row = forward + frame * 2 * width
     let posteriors = emissions + frame * width
@@ -152,16 +152,11 @@ private func ctcWideBackward<V: KernelVector>(
 @inline(__always)
 private func ctcWideInputs<V: KernelVector>(
   _ frame: Int, _ inputs: UnsafeMutablePointer<Double>, _ end: Int, _ arguments: CTCArguments<V.Lane>,
-  _ workspace: CTCWorkspace, _ isInPlace: Bool, as: V.Type
+  _ workspace: CTCWorkspace, as: V.Type
 ) {
   let offsets = (arguments.workspace + workspace.frameOffsets).assumingMemoryBound(to: Double.self)
-  let saved = (arguments.workspace + workspace.savedInputs).assumingMemoryBound(to: V.Lane.self)
-  var values = saved
-  if isInPlace {
-    values += frame * (workspace.width + 16)
-  } else {
-    ctcGather(arguments, arguments.input + frame * arguments.inputStride, values)
-  }
+  let values = (arguments.workspace + workspace.inputs).assumingMemoryBound(to: V.Lane.self)
+  ctcGather(arguments, arguments.input + frame * arguments.inputStride, values)
   let offset = offsets[frame]
   for index in 0...arguments.labelCount { inputs[index] = Double(values[index]) - offset }
   for index in arguments.labelCount + 1..<max(end, arguments.labelCount + 1) { inputs[index] = -.infinity }

@@ -154,4 +154,10 @@ extension SIMD8: KernelVector where Scalar == Double {
   static func storeDoubles(_ numbers: SIMD8<Double>, _ destination: UnsafeMutablePointer<Double>) {
     numbers.store(destination)
   }
+  @inline(__always)
+  static func lookUp(
+    _ indices: UnsafePointer<Int32>, _ table: UnsafePointer<Double>, _ count: Int
+  ) -> Self {
+    lookUp(laneByLane: indices, table)
+  }
 }

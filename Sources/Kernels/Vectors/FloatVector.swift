@@ -178,4 +178,23 @@ extension SIMD16: KernelVector where Scalar == Float {
     #endif
     UnsafeMutableRawPointer(destination).storeBytes(of: narrow, as: SIMD8<Float>.self)
   }
+  @inline(__always)
+  static func lookUp(
+    _ indices: UnsafePointer<Int32>, _ table: UnsafePointer<Float>, _ count: Int
+  ) -> Self {
+    #if BATCHLOSS_X86_V4
+      let index = UnsafeRawPointer(indices).loadUnaligned(as: SIMD16<Int32>.self)
+      let lookUp = unsafeBitCast(index, to: SIMD8<Int64>.self)
+      var result = _mm512_permutex2var_ps(load(table), lookUp, load(table + 16))
+      var start = 32
+      while start < count {
+        let next = _mm512_permutex2var_ps(load(table + start), lookUp, load(table + start + 16))
+        result = result.replacing(with: next, where: index .>= SIMD16<Int32>(repeating: Int32(start)))
+        start += 32
+      }
+      return result
+    #else
+      return lookUp(laneByLane: indices, table)
+    #endif
+  }
 }

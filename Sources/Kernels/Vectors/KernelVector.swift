@@ -46,6 +46,8 @@ protocol KernelVector: LossVector {
   static func loadDoubles(_ source: UnsafePointer<Lane>) -> SIMD8<Double>
   /// Stores eight numbers rounded to the format of the lanes.
   static func storeDoubles(_ numbers: SIMD8<Double>, _ destination: UnsafeMutablePointer<Lane>)
+  /// The elements of a table of `count` at the indices; the table is readable to a multiple of 32 elements.
+  static func lookUp(_ indices: UnsafePointer<Int32>, _ table: UnsafePointer<Lane>, _ count: Int) -> Self
 }
 
 extension KernelVector {
@@ -64,6 +66,13 @@ extension KernelVector {
   @inline(__always)
   func store(_ destination: UnsafeMutablePointer<Lane>, laneByLane count: Int) {
     for lane in 0..<count { destination[lane] = self[lane] }
+  }
+
+  @inline(__always)
+  static func lookUp(laneByLane indices: UnsafePointer<Int32>, _ table: UnsafePointer<Lane>) -> Self {
+    var result = Self(lane: 0)
+    for lane in 0..<laneCount { result[lane] = table[Int(indices[lane])] }
+    return result
   }
 
   /// Lanes below `count`.

@@ -47,7 +47,7 @@ struct CTCBatch {
   /// Checks all there is to check about targets and lengths.
   init<Label: FixedWidthInteger>(
     targets: borrowing CTCTargets<Label>, inputLengths: Span<Int>?, rows: Int, columns: Int, loss: CTCLoss,
-    savesInputs: Bool, scratch: Workspace
+    scratch: Workspace
   ) throws(BatchLossError) {
     count = targets.batch
     guard count >= 0 else {
@@ -56,7 +56,8 @@ struct CTCBatch {
     }
     guard count == 0 ? rows == 0 : rows % count == 0 else {
       throw BatchLossError(
-        .invalidShape, parameter: "logits", expected: "a multiple of \(count) rows, one for each utterance and frame",
+        .invalidShape, parameter: "logits",
+        expected: "a multiple of \(count) rows, one for each utterance and frame",
         actual: "\(rows)")
     }
     time = count == 0 ? 0 : rows / count
@@ -98,7 +99,7 @@ struct CTCBatch {
     try readLabels(of: targets, columns: columns, blank: loss.blank)
     for utterance in 0..<count where isFeasible(utterance) {
       let layout = CTCWorkspace(
-        frames: frames[utterance], labels: labelCounts[utterance], columns: columns, savesInputs: savesInputs)
+        frames: frames[utterance], labels: labelCounts[utterance], columns: columns)
       workspaceBytes = max(workspaceBytes, layout.bytes)
     }
     sortByWork(columns: columns)
@@ -117,7 +118,8 @@ struct CTCBatch {
         guard label >= 0, label < columns, label != blank else {
           throw BatchLossError(
             .invalidLabel, parameter: "targets",
-            expected: "0 to \(columns - 1), not the blank \(blank), for label \(index - start) of utterance \(utterance)",
+            expected:
+              "0 to \(columns - 1), not the blank \(blank), for label \(index - start) of utterance \(utterance)",
             actual: "\(source[index])")
         }
         if index > start, labels[index - 1] == labels[index] { repeats += 1 }

@@ -19,7 +19,7 @@ struct CTCEvaluation<Scalar: LossScalar> {
     defer { engine.giveBack(scratch) }
     let batch = try CTCBatch(
       targets: targets, inputLengths: inputLengths, rows: logits.rows, columns: logits.columns, loss: loss,
-      savesInputs: gradient?.base == logits.base, scratch: scratch)
+      scratch: scratch)
     try validateOutputs(batch: batch.count)
     let kernels = try KernelSelection.current.table(Scalar.self).ctc
     let divisor = denominator ?? (reduction == .sum ? 1 : Double(batch.count))
@@ -56,10 +56,7 @@ struct CTCEvaluation<Scalar: LossScalar> {
       arguments.gradient = gradient.pointer(batch.row(utterance, 0, loss.layout), 0)
       arguments.gradientStride = batch.frameStride(loss.layout) * gradient.stride
       arguments.scale = Scalar(weight(of: utterance, in: batch) / divisor)
-      // Few labels among many classes leave most lines of a row as they were streamed.
-      arguments.streams =
-        gradient.base != logits.base && 32 * (arguments.labelCount + 1) <= gradient.columns
-        && NonTemporal.isWorthwhile(gradient)
+      arguments.streams = gradient.base != logits.base && NonTemporal.isWorthwhile(gradient)
     }
     kernels.evaluate(&arguments)
     switch arguments.outcome {

@@ -42,7 +42,7 @@ extension CTCLoss {
     let noLabels: [Int32] = []
     let utterances = try CTCBatch(
       targets: CTCTargets(padded: noLabels.span, batch: batch), inputLengths: inputLengths,
-      rows: logits.rows, columns: logits.columns, loss: self, savesInputs: false, scratch: scratch)
+      rows: logits.rows, columns: logits.columns, loss: self, scratch: scratch)
     let kernel = try KernelSelection.current.table(Scalar.self).ctc.indexOfLargest
     let memory = logits.memory
     return results(of: utterances, engine) { utterance, _ in
@@ -76,7 +76,7 @@ extension CTCLoss {
     defer { engine.giveBack(scratch) }
     let utterances = try CTCBatch(
       targets: targets, inputLengths: inputLengths, rows: logits.rows, columns: logits.columns, loss: self,
-      savesInputs: false, scratch: scratch)
+      scratch: scratch)
     let kernel = try KernelSelection.current.table(Scalar.self).ctc.align
     let memory = logits.memory
     return results(of: utterances, engine) { utterance, workspace in
