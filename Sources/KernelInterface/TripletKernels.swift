@@ -104,16 +104,20 @@ package struct TripletRow<Scalar: KernelScalar> {
   package var anchor: Int
   /// d(a, p) + margin of the positives in the order of their columns, and in ascending order.
   package var thresholds: UnsafeMutablePointer<Scalar>
-  package var sorted: UnsafePointer<Scalar>
+  /// There is room for 64 more of the latter.
+  package var sorted: UnsafeMutablePointer<Scalar>
+  /// Room for a number for every 64 positives, and 32 more.
+  package var pivots: UnsafeMutablePointer<Scalar>
   package var positives: Int
   /// Out: ∂/∂d of every column. In between scratch.
   package var weights: UnsafeMutablePointer<Scalar>
-  /// 4·(positives + 1) numbers.
+  /// 4·(positives + 1) numbers, aligned to 32 bytes.
   package var sums: UnsafeMutablePointer<Double>
 
   package init(
     distances: UnsafeMutablePointer<Scalar>, labels: UnsafePointer<Scalar>, label: Scalar, count: Int,
-    anchor: Int, thresholds: UnsafeMutablePointer<Scalar>, sorted: UnsafePointer<Scalar>, positives: Int,
+    anchor: Int, thresholds: UnsafeMutablePointer<Scalar>, sorted: UnsafeMutablePointer<Scalar>,
+    pivots: UnsafeMutablePointer<Scalar>, positives: Int,
     weights: UnsafeMutablePointer<Scalar>, sums: UnsafeMutablePointer<Double>
   ) {
     self.distances = distances
@@ -123,6 +127,7 @@ package struct TripletRow<Scalar: KernelScalar> {
     self.anchor = anchor
     self.thresholds = thresholds
     self.sorted = sorted
+    self.pivots = pivots
     self.positives = positives
     self.weights = weights
     self.sums = sums

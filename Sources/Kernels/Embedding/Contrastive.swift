@@ -112,8 +112,8 @@ func contrastivePairs<V: KernelVector>(_ arguments: inout ContrastivePairsArgume
       derivative = form.isLinear ? (near > 0 ? -1 : 0) : -near
     }
     let weight = arguments.weights?[row] ?? 1
-    loss = weight == 0 ? 0 : loss * Double(weight)
-    derivative = weight == 0 ? 0 : derivative * Double(weight) * arguments.gradientScale
+    loss = weight == 0 ? 0 : loss * widen(weight)
+    derivative = weight == 0 ? 0 : derivative * widen(weight) * arguments.gradientScale
     arguments.sum += loss
     if loss > 0 { arguments.active += 1 }
     if let losses = arguments.losses { losses[row] = V.Lane(loss) }

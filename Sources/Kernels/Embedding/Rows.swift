@@ -4,6 +4,12 @@ import BatchLossKernelInterface
 /// Elements between two transfers of lane sums to float64: 8 additions a lane at most.
 private let flushInterval = 128
 
+/// A number in float64. The conversion of the standard library is not inlined when it is generic.
+@inline(__always)
+func widen<Lane: KernelScalar>(_ x: Lane) -> Double {
+  Lane.self == Float.self ? Double(unsafeBitCast(x, to: Float.self)) : unsafeBitCast(x, to: Double.self)
+}
+
 /// A vector of up to `laneCount` elements, 0 beyond.
 @inline(__always)
 func loadRest<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ count: Int, as: V.Type) -> V {
@@ -127,7 +133,7 @@ func addColumns<V: KernelVector>(
       for row in start..<end {
         sum = sum + loadRest(matrix + (row * stride + column), lanes, as: V.self)
       }
-      for lane in 0..<lanes { sums[column + lane] += Double(sum[lane]) }
+      for lane in 0..<lanes { sums[column + lane] += widen(sum[lane]) }
       column += V.laneCount
     }
     start = end

@@ -200,7 +200,7 @@ func columnExponentials<V: KernelVector>(
       let factor = V.exp(nonPositive: old - largest)
         .replacing(with: V(lane: 0), where: old .== V(lane: -.infinity))
       for lane in 0..<min(rest, V.laneCount) {
-        sums[column + lane] = sums[column + lane] * Double(factor[lane]) + Double(sum[lane])
+        sums[column + lane] = sums[column + lane] * widen(factor[lane]) + widen(sum[lane])
       }
       storeRest(largest, maxima + column, rest)
       column += V.laneCount

@@ -52,7 +52,7 @@ func givenTriplets<V: KernelVector>(_ arguments: inout TripletArguments<V.Lane>,
     let n = arguments.negatives + row * arguments.negativeStride
     let terms = tripletTerms(arguments.form, a, p, n, columns, as: V.self)
     let weight = arguments.weights?[row] ?? 1
-    let loss = weight == 0 ? 0 : terms.loss * Double(weight)
+    let loss = weight == 0 ? 0 : terms.loss * widen(weight)
     arguments.sum += loss
     if loss > 0 { arguments.active += 1 }
     if let losses = arguments.losses { losses[row] = V.Lane(loss) }
@@ -60,7 +60,7 @@ func givenTriplets<V: KernelVector>(_ arguments: inout TripletArguments<V.Lane>,
       || arguments.negativeGradient != nil
     else { continue }
 
-    let scale = weight == 0 ? 0 : Double(weight) * arguments.gradientScale
+    let scale = weight == 0 ? 0 : widen(weight) * arguments.gradientScale
     let isSilent = weight == 0 || (terms.positiveDifference == 0 && terms.negativeDifference == 0)
     let near = V(terms.positiveDifference * scale)
     let far = V(terms.negativeDifference * scale)
@@ -142,13 +142,13 @@ func hardest<V: KernelVector>(
   var (largest, smallest) = (V.Lane(-1), V.Lane.infinity)
   for lane in 0..<V.laneCount {
     if farAt[lane] >= 0 {
-      let column = Int(farAt[lane])
+      let column = Int(widen(farAt[lane]))
       if positive < 0 || far[lane] > largest || (far[lane] == largest && column < positive) {
         (positive, largest) = (column, far[lane])
       }
     }
     if nearAt[lane] >= 0 {
-      let column = Int(nearAt[lane])
+      let column = Int(widen(nearAt[lane]))
       if negative < 0 || near[lane] < smallest || (near[lane] == smallest && column < negative) {
         (negative, smallest) = (column, near[lane])
       }

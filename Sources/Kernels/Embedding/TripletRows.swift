@@ -106,21 +106,42 @@ private func everyTriplet<V: KernelVector>(
 
 // MARK: By rank
 
-/// How many of `count` ascending numbers are less than `value`, or at most `value`.
+/// Thresholds a block of the search: few enough to compare with all of them, without a branch to mispredict.
+private let blockSize = 64
+
+/// How many ascending numbers are less than `value`, or at most `value`; they are padded to whole blocks with ∞.
 @inline(__always)
-private func rank<Lane: KernelScalar>(
-  of value: Lane, in sorted: UnsafePointer<Lane>, _ count: Int, orEqual: Bool
+private func rank<V: KernelVector>(
+  of value: V.Lane, in sorted: UnsafePointer<V.Lane>, _ pivots: UnsafePointer<V.Lane>, _ count: Int,
+  orEqual: Bool, as: V.Type
 ) -> Int {
-  guard count > 0 else { return 0 }
-  var base = 0
-  var length = count
-  while length > 1 {
-    let half = length >> 1
-    let pivot = sorted[base + half - 1]
-    base += (orEqual ? pivot <= value : pivot < value) ? half : 0
-    length -= half
+  let (zero, one) = (V(lane: 0), V(lane: 1))
+  let value = V(lane: value)
+  @inline(__always)
+  func below(_ numbers: UnsafePointer<V.Lane>, _ count: Int) -> Int {
+    var found = zero
+    var index = 0
+    while index < count {
+      let lanes = V.load(numbers + index)
+      found = found.replacing(with: found + one, where: orEqual ? lanes .<= value : lanes .< value)
+      index += V.laneCount
+    }
+    return Int(found.total)
   }
-  return base + ((orEqual ? sorted[base] <= value : sorted[base] < value) ? 1 : 0)
+  guard count > blockSize else { return min(below(sorted, blockSize), count) }
+  let blocks = (count + blockSize - 1) / blockSize
+  // The block in which the count ends: all before it are below as a whole.
+  let block = min(below(pivots, blocks), blocks - 1)
+  return min(block * blockSize + below(sorted + block * blockSize, blockSize), count)
+}
+
+/// Pads the sorted thresholds and lists the last of each block.
+@inline(__always)
+private func preparePivots<V: KernelVector>(_ row: TripletRow<V.Lane>, as: V.Type) {
+  let blocks = (row.positives + blockSize - 1) / blockSize
+  for index in row.positives..<blocks * blockSize { row.sorted[index] = .infinity }
+  for block in 0..<blocks { row.pivots[block] = row.sorted[block * blockSize + blockSize - 1] }
+  for block in blocks..<(blocks + V.laneCount) { row.pivots[block] = .infinity }
 }
 
 /// Negatives fall into the gaps between the sorted thresholds; with the count and the sums of the distances in
@@ -129,39 +150,38 @@ private func rank<Lane: KernelScalar>(
 func rankedTriplets<V: KernelVector>(
   _ row: TripletRow<V.Lane>, _ shape: TripletShape, as: V.Type
 ) -> (loss: Double, active: Int) {
-  let (sorted, positives) = (row.sorted, row.positives)
-  let gaps = positives + 1
-  let (counts, sums, squares, above) = (row.sums, row.sums + gaps, row.sums + 2 * gaps, row.sums + 3 * gaps)
-  for gap in 0..<3 * gaps { counts[gap] = 0 }
-  // above[i]: the sum of the thresholds from i on.
-  above[positives] = 0
+  preparePivots(row, as: V.self)
+  let (sorted, pivots) = (UnsafePointer(row.sorted), UnsafePointer(row.pivots))
+  let positives = row.positives
+  // For each gap the count of its distances, their sum, the sum of their squares; and the sum of the thresholds
+  // from it on.
+  let gaps = UnsafeMutableRawPointer(row.sums).assumingMemoryBound(to: SIMD4<Double>.self)
+  for gap in 0...positives { gaps[gap] = SIMD4(0, 0, 0, 0) }
   var index = positives - 1
   while index >= 0 {
-    above[index] = above[index + 1] + Double(sorted[index])
+    gaps[index].w = gaps[index + 1].w + widen(sorted[index])
     index -= 1
   }
   let isSquared = shape == .squaredHinge
   for column in 0..<row.count where row.labels[column] != row.label {
     let distance = row.distances[column]
-    let gap = rank(of: distance, in: sorted, positives, orEqual: true)
-    let wide = Double(distance)
-    counts[gap] += 1
-    sums[gap] += wide
-    squares[gap] += wide * wide
+    let gap = rank(of: distance, in: sorted, pivots, positives, orEqual: true, as: V.self)
+    let wide = widen(distance)
+    let old = gaps[gap]
+    gaps[gap] = SIMD4(old.x + 1, old.y + wide, old.z + wide * wide, old.w)
     let higher = Double(positives - gap)
-    row.weights[column] = V.Lane(isSquared ? -2 * (above[gap] - higher * wide) : -higher)
+    row.weights[column] = V.Lane(isSquared ? -2 * (old.w - higher * wide) : -higher)
   }
   var (loss, active) = (0.0, 0.0)
+  var below = SIMD4<Double>(0, 0, 0, 0)
   for index in 0..<positives {
-    if index > 0 {
-      counts[index] += counts[index - 1]
-      sums[index] += sums[index - 1]
-      squares[index] += squares[index - 1]
-    }
-    let threshold = Double(sorted[index])
-    active += counts[index]
-    let hinges = counts[index] * threshold - sums[index]
-    loss += isSquared ? threshold * (hinges - sums[index]) + squares[index] : hinges
+    let threshold = widen(sorted[index])
+    let gap = gaps[index]
+    below = SIMD4(below.x + gap.x, below.y + gap.y, below.z + gap.z, 0)
+    gaps[index] = below
+    active += below.x
+    let hinges = below.x * threshold - below.y
+    loss += isSquared ? threshold * (hinges - below.y) + below.z : hinges
   }
   var taken = 0
   for column in 0..<row.count where row.labels[column] == row.label {
@@ -171,11 +191,11 @@ func rankedTriplets<V: KernelVector>(
     }
     let threshold = row.thresholds[taken]
     taken += 1
-    let index = rank(of: threshold, in: sorted, positives, orEqual: false)
-    let wide = Double(threshold)
+    let index = rank(of: threshold, in: sorted, pivots, positives, orEqual: false, as: V.self)
+    let below = gaps[min(index, positives - 1)]
     row.weights[column] =
-      index >= positives
-      ? .nan : V.Lane(isSquared ? 2 * (counts[index] * wide - sums[index]) : counts[index])
+      threshold == threshold
+      ? V.Lane(isSquared ? 2 * (below.x * widen(threshold) - below.y) : below.x) : .nan
   }
   return (loss < 0 ? 0 : loss, Int(active))
 }
@@ -188,10 +208,11 @@ func rankedTriplets<V: KernelVector>(
 func semiHardTriplets<V: KernelVector>(
   _ row: TripletRow<V.Lane>, _ shape: TripletShape, _ margin: Double, as: V.Type
 ) -> (loss: Double, active: Int) {
-  let (sorted, positives) = (row.sorted, row.positives)
-  let gaps = positives + 1
-  let (nearest, at) = (row.sums, row.sums + gaps)
-  for gap in 0..<gaps {
+  preparePivots(row, as: V.self)
+  let (sorted, pivots) = (UnsafePointer(row.sorted), UnsafePointer(row.pivots))
+  let positives = row.positives
+  let (nearest, at) = (row.sums, row.sums + (positives + 1))
+  for gap in 0...positives {
     nearest[gap] = .infinity
     at[gap] = -1
   }
@@ -200,8 +221,8 @@ func semiHardTriplets<V: KernelVector>(
     row.weights[column] = 0
     guard row.labels[column] != row.label else { continue }
     let distance = row.distances[column]
-    let gap = rank(of: distance, in: sorted, positives, orEqual: false)
-    let wide = Double(distance)
+    let gap = rank(of: distance, in: sorted, pivots, positives, orEqual: false, as: V.self)
+    let wide = widen(distance)
     if at[gap] < 0 || wide < nearest[gap] {
       nearest[gap] = wide
       at[gap] = Double(column)
@@ -225,10 +246,10 @@ func semiHardTriplets<V: KernelVector>(
   var (loss, active) = (0.0, 0)
   for column in 0..<row.count where row.labels[column] == row.label && column != row.anchor {
     let distance = row.distances[column]
-    let gap = rank(of: distance, in: sorted, positives, orEqual: true)
+    let gap = rank(of: distance, in: sorted, pivots, positives, orEqual: true, as: V.self)
     let isBeyond = at[gap] >= 0
     let negative = isBeyond ? Int(at[gap]) : farthestAt
-    let cost = tripletCost(Double(distance) - (isBeyond ? nearest[gap] : farthest) + margin, shape)
+    let cost = tripletCost(widen(distance) - (isBeyond ? nearest[gap] : farthest) + margin, shape)
     loss += cost.loss
     if cost.loss > 0 { active += 1 }
     row.weights[column] += V.Lane(cost.derivative)

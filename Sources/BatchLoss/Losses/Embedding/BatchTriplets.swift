@@ -8,39 +8,49 @@ struct BatchTriplets<Scalar: LossScalar> {
   let batch: LabelledBatch<Scalar>
 
   /// Up to so many positives every pair is looked at; beyond, ranks among the sorted thresholds are cheaper.
-  private static var fewPositives: Int { 32 }
+  private static var fewPositives: Int { 48 }
 
   func run<Label: FixedWidthInteger>(
     _ labels: UnsafeBufferPointer<Label>
   ) throws(BatchLossError) -> MiningResult {
     let rows = batch.embeddings.rows
-    // Of scalars: weights, thresholds, sorted thresholds, scratch of the sort, and four float64 sums a gap.
-    let doubles = 4 * (rows + 2) * (MemoryLayout<Double>.stride / MemoryLayout<Scalar>.stride)
-    return try batch.run(labels: labels, isSymmetric: false, scratch: (4 * (rows + 16) + doubles, 0)) { context in
+    let scratch = Scratch(rows: rows)
+    return try batch.run(labels: labels, isSymmetric: false, scratch: (scratch.count, 0)) { context in
       let classes = context.labels
       var valid = 0
       for row in 0..<rows {
         let (positives, negatives) = (classes.positives(of: row), classes.negatives(of: row))
         valid += isSemiHard ? (negatives > 0 ? positives : 0) : positives * negatives
       }
-      return BatchPlan(valid: valid) { row, distances, scratch, _ in
-        anchor(row, distances, scratch, context)
+      return BatchPlan(valid: valid) { row, distances, memory, _ in
+        anchor(row, distances, memory, scratch, context)
       }
     }
   }
 
+  /// Where the arrays of a row are, in scalars from the start of a worker's memory.
+  private struct Scratch {
+    let step: Int
+    let count: Int
+
+    init(rows: Int) {
+      step = (rows + 95) & ~31
+      let doubles = 4 * (rows + 1) * (MemoryLayout<Double>.stride / MemoryLayout<Scalar>.stride)
+      count = 5 * step + doubles
+    }
+  }
+
   private func anchor(
-    _ anchor: Int, _ distances: UnsafeMutablePointer<Scalar>, _ scratch: UnsafeMutablePointer<Scalar>,
-    _ context: BatchContext<Scalar>
+    _ anchor: Int, _ distances: UnsafeMutablePointer<Scalar>, _ memory: UnsafeMutablePointer<Scalar>,
+    _ scratch: Scratch, _ context: BatchContext<Scalar>
   ) -> RowResult {
     let (labels, kernels) = (context.labels, context.kernels.triplets)
-    let step = (labels.count + 15) & ~15
-    let sorted = scratch + 2 * step
-    let sums = UnsafeMutableRawPointer(scratch + 4 * step).assumingMemoryBound(to: Double.self)
+    func part(_ index: Int) -> UnsafeMutablePointer<Scalar> { memory + index * scratch.step }
+    let sorted = part(2)
     var row = TripletRow(
       distances: distances, labels: UnsafePointer(labels.values), label: labels.values[anchor],
-      count: labels.count, anchor: anchor, thresholds: scratch + step, sorted: UnsafePointer(sorted),
-      positives: 0, weights: scratch, sums: sums)
+      count: labels.count, anchor: anchor, thresholds: part(1), sorted: sorted, pivots: part(3), positives: 0,
+      weights: part(0), sums: UnsafeMutableRawPointer(part(5)).assumingMemoryBound(to: Double.self))
     let (positives, negatives) = (labels.positives(of: anchor), labels.negatives(of: anchor))
     guard positives > 0, negatives > 0 else {
       distances.update(repeating: 0, count: labels.count)
@@ -52,7 +62,7 @@ struct BatchTriplets<Scalar: LossScalar> {
       result = kernels.everyPair(row, form.shape)
     } else {
       sorted.update(from: row.thresholds, count: positives)
-      AscendingSort.run(sorted, positives, scratch: scratch + 3 * step)
+      AscendingSort.run(sorted, positives, scratch: part(4))
       result =
         isSemiHard ? kernels.semiHard(row, form.shape, form.margin) : kernels.ranked(row, form.shape)
     }

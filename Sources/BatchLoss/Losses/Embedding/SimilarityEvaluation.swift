@@ -1,0 +1,162 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// One call of a loss on the similarities of queries and keys, whose rows each have a loss of their own.
+struct SimilarityEvaluation<Scalar: LossScalar> {
+  let queries: RowMajor<Scalar>
+  /// `nil` where queries are compared with each other.
+  let keys: RowMajor<Scalar>?
+  let keysName: String
+  let normalizes: Bool
+  /// What derivatives by logits are multiplied by to be derivatives by similarities.
+  let scale: Double
+  let reduction: Reduction
+  let denominator: Double?
+  let losses: UnsafeMutableBufferPointer<Scalar>?
+  let queryGradient: RowMajor<Scalar>?
+  let keyGradient: RowMajor<Scalar>?
+  let engine: Engine
+
+  var wantsGradient: Bool { queryGradient != nil || keyGradient != nil }
+
+  typealias Row = (
+    _ row: Int, _ similarities: UnsafeMutablePointer<Scalar>, _ scratch: UnsafeMutablePointer<Scalar>
+  ) -> RowResult
+
+  /// What the losses of rows may use.
+  struct Context {
+    let kernels: KernelTable<Scalar>
+    let queries: PackedRows<Scalar>
+    let keys: PackedRows<Scalar>
+    /// Filled when labels are given.
+    let labels: BatchLabels<Scalar>
+  }
+
+  func validate(queriesName: String = "queries") throws(BatchLossError) {
+    try MatrixProduct.validate(queries, queriesName)
+    if let keys {
+      try MatrixProduct.validate(keys, keysName)
+      try keys.requireShape((keys.rows, queries.columns), keysName)
+    }
+    if let losses { try requireCount(losses.count, queries.rows, "losses") }
+    if let queryGradient {
+      try queryGradient.requireShape(queries.shape, keys == nil ? "gradient" : "\(queriesName)Gradient")
+      try MatrixProduct.validate(queryGradient, "gradient")
+    }
+    if let keyGradient, let keys {
+      try keyGradient.requireShape(keys.shape, "\(keysName)Gradient")
+      try MatrixProduct.validate(keyGradient, "\(keysName)Gradient")
+    }
+    try validateDenominator(denominator)
+  }
+
+  func divisor(valid: Int, active: Int) -> Double {
+    if let denominator { return denominator }
+    switch reduction {
+    case .mean, .meanOverCount: return Double(valid)
+    case .sum: return 1
+    case .batchMean: return Double(queries.rows)
+    case .meanOverActive: return Double(active)
+    }
+  }
+
+  /// Runs the loss that `plan` makes of the prepared rows.
+  ///
+  /// - Parameters:
+  ///   - fillLabels: Fills in the labels, if the loss has any.
+  ///   - decay: λ of a penalty ½λ·‖x‖² that each query and key of a loss has beside it.
+  func run(
+    scratch: Int = 0, decay: Double = 0, fillLabels: (BatchLabels<Scalar>) -> Void = { _ in },
+    plan: (Context) -> Row
+  ) throws(BatchLossError) -> SimilarityResult {
+    let kernels = try KernelSelection.current.table(Scalar.self)
+    let workspace = engine.borrowWorkspace()
+    defer { engine.giveBack(workspace) }
+    let (sweep, labels) = workspace.arrays { arena in
+      let preparation: RowPreparation = normalizes ? .normalization : .none
+      let first = PackedRows(queries, preparation, &arena)
+      let second = keys.map { PackedRows($0, preparation, &arena) } ?? first
+      let tile = PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
+      return (
+        RowSweep(tile, engine: engine, needsColumnSums: false, &arena),
+        BatchLabels<Scalar>(count: queries.rows, &arena)
+      )
+    }
+    let tile = sweep.tile
+    tile.queries.prepare(kernels, engine)
+    if keys != nil { tile.keys.prepare(kernels, engine) }
+    fillLabels(labels)
+    queryGradient?.fill(0)
+    if keys != nil { keyGradient?.fill(0) }
+
+    let row = plan(Context(kernels: kernels, queries: tile.queries, keys: tile.keys, labels: labels))
+    sweep.run(
+      scratch: (scratch, 0), queryGradient: queryGradient,
+      keyGradient: keys == nil ? queryGradient : keyGradient
+    ) { index, values, scalars, _ in
+      var result = row(index, values, scalars)
+      if decay != 0 {
+        result.loss +=
+          0.5 * decay * (Double(tile.queries.squaredNorms[index]) + Double(tile.keys.squaredNorms[index]))
+      }
+      return result
+    }
+    let total = sweep.total
+    if let losses {
+      for row in 0..<queries.rows { losses[row] = Scalar(sweep.results[row].loss) }
+    }
+    return finish(total, tile, decay: decay)
+  }
+
+  /// The cost, the derivatives by parameters, and gradients taken through normalisation.
+  func finish(
+    _ total: RowResult, _ tile: PairTile<Scalar>, decay: Double = 0, lossFactor: Double = 1
+  ) -> SimilarityResult {
+    let divisor = divisor(valid: total.valid, active: total.active)
+    let factor = divisor == 0 ? 0 : lossFactor / divisor
+    if let queryGradient { finish(queryGradient, tile.queries, tile.kernels, factor, decay) }
+    if keys != nil, let keyGradient { finish(keyGradient, tile.keys, tile.kernels, factor, decay) }
+    return SimilarityResult(
+      cost: Cost(sum: lossFactor * total.loss, denominator: divisor), valid: total.valid, scale: scale,
+      scaleGradient: wantsGradient ? total.weighted * factor : nil,
+      biasGradient: wantsGradient ? total.weightSum * factor : nil)
+  }
+
+  private func finish(
+    _ gradient: RowMajor<Scalar>, _ rows: PackedRows<Scalar>, _ kernels: KernelTable<Scalar>, _ factor: Double,
+    _ decay: Double
+  ) {
+    guard factor != 0 else { return gradient.fill(0) }
+    let partition = rows.partition
+    engine.forEachBlock(partition.blocks) { block, _ in
+      for row in partition[block] {
+        let output = gradient.pointer(row, 0)
+        rows.backPropagate(row, output, kernels, factor: factor * scale)
+        if decay != 0 {
+          kernels.rows.combine(
+            1, UnsafePointer(output), Scalar(factor * decay), UnsafePointer(rows.pointer(row)), output, rows.columns)
+        }
+      }
+    }
+  }
+}
+
+extension KernelTable {
+  /// Softmax over a row of similarities: turns it into probabilities of a·s over the selected columns, 0 elsewhere.
+  /// - Returns: log Σ e^(a·s), and the mean of s under the probabilities.
+  func softmax(
+    _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Double, _ selection: ColumnSelection<Scalar>
+  ) -> (logSum: Double, mean: Double) {
+    let shift = similarities.largest(UnsafePointer(row), count, Scalar(a), selection)
+    guard shift > -.infinity else {
+      row.update(repeating: 0, count: count)
+      return (-.infinity, 0)
+    }
+    let total = similarities.exponentials(UnsafePointer(row), count, Scalar(a), shift, selection, row)
+    rows.scale(UnsafePointer(row), nil, Scalar(1 / total.sum), row, count)
+    return (Double(shift) + logarithm(total.sum), total.weighted / total.sum)
+  }
+}
+
+/// A loss that is not negative by its formula, whatever rounding says; NaN stays NaN.
+func notNegative(_ loss: Double) -> Double { loss < 0 ? 0 : loss }
