@@ -62,10 +62,11 @@ package struct ContrastiveKernels<Scalar: KernelScalar>: Sendable {
   package typealias Pairs = @Sendable (_ arguments: inout ContrastivePairsArguments<Scalar>) -> Void
   /// One row of distances against a labelled batch: replaced by derivatives by squared distance. Returns the sum
   /// of losses, the sum of derivatives and the number of losses greater than 0.
-  package typealias Row = @Sendable (
-    _ form: ContrastiveForm, _ row: UnsafeMutablePointer<Scalar>, _ labels: UnsafePointer<Scalar>,
-    _ label: Scalar, _ count: Int
-  ) -> (loss: Double, weightSum: Double, active: Int)
+  package typealias Row =
+    @Sendable (
+      _ form: ContrastiveForm, _ row: UnsafeMutablePointer<Scalar>, _ labels: UnsafePointer<Scalar>,
+      _ label: Scalar, _ count: Int
+    ) -> (loss: Double, weightSum: Double, active: Int)
 
   package let pairs: Pairs
   package let row: Row

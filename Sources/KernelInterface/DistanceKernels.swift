@@ -11,14 +11,16 @@ package enum DistanceForm: Sendable {
 /// From inner products to distances and from derivatives by distances to derivatives by squared distances.
 package struct DistanceKernels<Scalar: KernelScalar>: Sendable {
   /// Turns x·yⱼ into distances and lists the columns whose difference has cancelled. Returns how many.
-  package typealias FromProducts = @Sendable (
-    _ row: UnsafeMutablePointer<Scalar>, _ squaredNorms: UnsafePointer<Scalar>, _ squaredNorm: Scalar,
-    _ count: Int, _ form: DistanceForm, _ cancelled: UnsafeMutablePointer<Int32>
-  ) -> Int
+  package typealias FromProducts =
+    @Sendable (
+      _ row: UnsafeMutablePointer<Scalar>, _ squaredNorms: UnsafePointer<Scalar>, _ squaredNorm: Scalar,
+      _ count: Int, _ form: DistanceForm, _ cancelled: UnsafeMutablePointer<Int32>
+    ) -> Int
   /// row (distances) = weights (∂/∂d) turned into ∂/∂‖x − y‖²; 0 at distance 0. Returns their sum.
-  package typealias Chain = @Sendable (
-    _ row: UnsafeMutablePointer<Scalar>, _ weights: UnsafePointer<Scalar>, _ count: Int, _ form: DistanceForm
-  ) -> Double
+  package typealias Chain =
+    @Sendable (
+      _ row: UnsafeMutablePointer<Scalar>, _ weights: UnsafePointer<Scalar>, _ count: Int, _ form: DistanceForm
+    ) -> Double
 
   package let fromProducts: FromProducts
   package let chain: Chain

@@ -23,42 +23,50 @@ package struct ColumnSelection<Scalar: KernelScalar> {
 package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
   package typealias Selection = ColumnSelection<Scalar>
   /// The largest a·s; −∞ where nothing is selected.
-  package typealias Largest = @Sendable (
-    _ row: UnsafePointer<Scalar>, _ count: Int, _ a: Scalar, _ selection: Selection
-  ) -> Scalar
+  package typealias Largest =
+    @Sendable (
+      _ row: UnsafePointer<Scalar>, _ count: Int, _ a: Scalar, _ selection: Selection
+    ) -> Scalar
   /// output = e^(a·s − shift), 0 where not selected; output may be the row. Returns Σ e and Σ e·s.
-  package typealias Exponentials = @Sendable (
-    _ row: UnsafePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar, _ selection: Selection,
-    _ output: UnsafeMutablePointer<Scalar>
-  ) -> (sum: Double, weighted: Double)
+  package typealias Exponentials =
+    @Sendable (
+      _ row: UnsafePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar, _ selection: Selection,
+      _ output: UnsafeMutablePointer<Scalar>
+    ) -> (sum: Double, weighted: Double)
   /// How many are selected, and Σ s.
-  package typealias Sum = @Sendable (
-    _ row: UnsafePointer<Scalar>, _ count: Int, _ selection: Selection
-  ) -> (count: Int, sum: Double)
+  package typealias Sum =
+    @Sendable (
+      _ row: UnsafePointer<Scalar>, _ count: Int, _ selection: Selection
+    ) -> (count: Int, sum: Double)
   /// row = factor·row, + addend where selected.
-  package typealias ScaleAdd = @Sendable (
-    _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ factor: Scalar, _ addend: Scalar, _ selection: Selection
-  ) -> Void
+  package typealias ScaleAdd =
+    @Sendable (
+      _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ factor: Scalar, _ addend: Scalar, _ selection: Selection
+    ) -> Void
   /// Selected s: log(1 + e^(shift − a·s)) and its derivative by a·s, in place of s; 0 elsewhere. Returns the sums of
   /// losses, derivatives, and derivatives times s.
-  package typealias Softplus = @Sendable (
-    _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar, _ selection: Selection
-  ) -> (loss: Double, weight: Double, weighted: Double)
+  package typealias Softplus =
+    @Sendable (
+      _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar, _ selection: Selection
+    ) -> (loss: Double, weight: Double, weighted: Double)
   /// log(1 + e^(−z(a·s + b))) with z = 1 in the column `positive` and −1 in others; the row becomes derivatives by
   /// a·s + b. Returns the sums of losses, derivatives, and derivatives times s.
-  package typealias Sigmoid = @Sendable (
-    _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ b: Scalar, _ positive: Int
-  ) -> (loss: Double, weight: Double, weighted: Double)
+  package typealias Sigmoid =
+    @Sendable (
+      _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ b: Scalar, _ positive: Int
+    ) -> (loss: Double, weight: Double, weighted: Double)
   /// Maxima and sums of e^(a·s − maximum) of columns, updated by some rows.
-  package typealias Columns = @Sendable (
-    _ matrix: UnsafePointer<Scalar>, _ rows: Int, _ stride: Int, _ count: Int, _ a: Scalar,
-    _ maxima: UnsafeMutablePointer<Scalar>, _ sums: UnsafeMutablePointer<Double>
-  ) -> Void
+  package typealias Columns =
+    @Sendable (
+      _ matrix: UnsafePointer<Scalar>, _ rows: Int, _ stride: Int, _ count: Int, _ a: Scalar,
+      _ maxima: UnsafeMutablePointer<Scalar>, _ sums: UnsafeMutablePointer<Double>
+    ) -> Void
   /// row = e^(a·s − rowShift) + e^(a·s − shifts): the probabilities of a row and of its columns. Returns Σ row·s.
-  package typealias Probabilities = @Sendable (
-    _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ rowShift: Scalar,
-    _ shifts: UnsafePointer<Scalar>
-  ) -> Double
+  package typealias Probabilities =
+    @Sendable (
+      _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ rowShift: Scalar,
+      _ shifts: UnsafePointer<Scalar>
+    ) -> Double
 
   package let largest: Largest
   package let exponentials: Exponentials

@@ -137,25 +137,29 @@ package struct TripletRow<Scalar: KernelScalar> {
 /// Triplet losses.
 package struct TripletKernels<Scalar: KernelScalar>: Sendable {
   package typealias Given = @Sendable (_ arguments: inout TripletArguments<Scalar>) -> Void
-  package typealias Terms = @Sendable (
-    _ form: TripletForm, _ anchor: UnsafePointer<Scalar>, _ positive: UnsafePointer<Scalar>,
-    _ negative: UnsafePointer<Scalar>, _ columns: Int
-  ) -> TripletTerms
+  package typealias Terms =
+    @Sendable (
+      _ form: TripletForm, _ anchor: UnsafePointer<Scalar>, _ positive: UnsafePointer<Scalar>,
+      _ negative: UnsafePointer<Scalar>, _ columns: Int
+    ) -> TripletTerms
   /// The farthest positive and the nearest negative, lowest index first; −1 where there is none.
-  package typealias Hardest = @Sendable (
-    _ distances: UnsafePointer<Scalar>, _ labels: UnsafePointer<Scalar>, _ label: Scalar, _ count: Int,
-    _ anchor: Int
-  ) -> (positive: Int, negative: Int)
+  package typealias Hardest =
+    @Sendable (
+      _ distances: UnsafePointer<Scalar>, _ labels: UnsafePointer<Scalar>, _ label: Scalar, _ count: Int,
+      _ anchor: Int
+    ) -> (positive: Int, negative: Int)
   /// The thresholds of the positives in the order of their columns. Returns how many.
   package typealias Thresholds = @Sendable (_ row: TripletRow<Scalar>, _ margin: Scalar) -> Int
   /// All triplets of an anchor; `weights` receives ∂/∂d.
-  package typealias Row = @Sendable (_ row: TripletRow<Scalar>, _ shape: TripletShape) -> (
-    loss: Double, active: Int
-  )
+  package typealias Row =
+    @Sendable (_ row: TripletRow<Scalar>, _ shape: TripletShape) -> (
+      loss: Double, active: Int
+    )
 
-  package typealias SemiHard = @Sendable (
-    _ row: TripletRow<Scalar>, _ shape: TripletShape, _ margin: Double
-  ) -> (loss: Double, active: Int)
+  package typealias SemiHard =
+    @Sendable (
+      _ row: TripletRow<Scalar>, _ shape: TripletShape, _ margin: Double
+    ) -> (loss: Double, active: Int)
 
   package let given: Given
   package let terms: Terms

@@ -8,7 +8,10 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
     abstract: "Measures the losses against what memory and arithmetic of this machine allow.",
-    subcommands: [ListCommand.self, RunCommand.self, LimitsCommand.self, ScaleCommand.self, ServeCommand.self])
+    subcommands: [
+      ListCommand.self, RunCommand.self, LimitsCommand.self, ScaleCommand.self, ServeCommand.self,
+      LevelsCommand.self,
+    ])
 }
 
 /// Runs the command; a failure is one line on standard error and a non-zero exit.
@@ -39,5 +42,15 @@ struct ListCommand: ParsableCommand {
       let name = workload.name.padding(toLength: width + 2, withPad: " ", startingAt: 0)
       print(name + workload.shapes.map(\.description).joined(separator: ", "))
     }
+  }
+}
+
+/// `bench levels`.
+struct LevelsCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "levels", abstract: "Lists the instruction sets that this processor has, lowest first.")
+
+  func run() {
+    for level in InstructionSet.available { print(level.rawValue) }
   }
 }

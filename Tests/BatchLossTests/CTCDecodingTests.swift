@@ -20,7 +20,9 @@ import Testing
 
   @Test func bestPathOfRandomBatches() throws {
     var generator = SplitMix(state: 1)
-    for (classes, layout) in [(3, CTCLoss.Layout.batchMajor), (16, .timeMajor), (37, .batchMajor), (100, .timeMajor)] {
+    for (classes, layout) in [
+      (3, CTCLoss.Layout.batchMajor), (16, .timeMajor), (37, .batchMajor), (100, .timeMajor),
+    ] {
       var sample = CTCSample.random(batch: 5, time: 40, classes: classes, labels: 2, using: &generator)
       // Ties: the lowest class wins; NaN never does.
       sample.logits = sample.logits.map { ($0 * 2).rounded() }

@@ -29,7 +29,8 @@ import Testing
         continue
       }
       #expect(abs(result.cost.value + log(probability)) < 1e-12)
-      let expected = rows.indices.flatMap { t in (0..<3).map { exp(rows[t][$0]) - posteriors[t][$0] / probability } }
+      let expected = rows.indices.flatMap { t in (0..<3).map { exp(rows[t][$0]) - posteriors[t][$0] / probability }
+      }
       #expect(largestDifference(result.gradient, expected) < 1e-12)
     }
   }
@@ -86,7 +87,8 @@ import Testing
         #expect(largestDifference(mean.gradient, item.gradient) <= tolerance, "\(item.name)")
         for (loss, expected) in zip(sum.losses, item.losses) {
           #expect(
-            expected.map { abs(Double(loss) - $0) <= tolerance * max(1, $0) } ?? (loss == .infinity), "\(item.name)")
+            expected.map { abs(Double(loss) - $0) <= tolerance * max(1, $0) } ?? (loss == .infinity), "\(item.name)"
+          )
         }
       }
       try check(Double.self, 1e-11)

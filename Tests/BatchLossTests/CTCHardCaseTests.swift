@@ -16,7 +16,8 @@ import Testing
 
   @Test func infeasibleTargets() throws {
     var batch = CTCSample(
-      batch: 3, time: 2, classes: 3, logits: [Double](repeating: 0, count: 18), labels: [[1, 1], [1, 2], [2, 1, 2]],
+      batch: 3, time: 2, classes: 3, logits: [Double](repeating: 0, count: 18),
+      labels: [[1, 1], [1, 2], [2, 1, 2]],
       inputLengths: [2, 2, 2])
     let infinite = try CTCRun()(batch, Float.self)
     #expect(infinite.losses[0] == .infinity && infinite.losses[2] == .infinity)
@@ -31,7 +32,8 @@ import Testing
     batch = CTCSample(
       batch: 2, time: 2, classes: 3, logits: [Double](repeating: 0, count: 12), labels: [[1, 1], [1, 2]],
       inputLengths: [2, 2])
-    #expect(abs(try CTCRun(zeroInfinity: true, reduction: .mean)(batch, Double.self).cost.value - 0.5493061443) < 1e-10)
+    #expect(
+      abs(try CTCRun(zeroInfinity: true, reduction: .mean)(batch, Double.self).cost.value - 0.5493061443) < 1e-10)
   }
 
   @Test func maskedClasses() throws {

@@ -63,7 +63,8 @@ import Testing
     expect(.invalidLength, "inputLengths", naming: "utterance 1", Call(inputLengths: [3, 4]))
     expect(.invalidLength, "inputLengths", naming: "utterance 0", Call(inputLengths: [-1, 3]))
     expect(.invalidShape, "inputLengths", Call(inputLengths: [3]))
-    expect(.invalidLength, "target lengths", naming: "utterance 1", Call(concatenates: true, targetLengths: [2, 3]))
+    expect(
+      .invalidLength, "target lengths", naming: "utterance 1", Call(concatenates: true, targetLengths: [2, 3]))
     expect(.invalidShape, "target lengths", Call(concatenates: true, targetLengths: [2, 1]))
   }
 
@@ -71,7 +72,9 @@ import Testing
     expect(.invalidShape, "logits", Call(rows: 7))
     expect(.invalidShape, "logits", Call(labels: [], batch: 0, targetLengths: nil, inputLengths: nil, losses: 0))
     expect(.invalidShape, "targets", Call(labels: [1, 2, 3]))
-    expect(.invalidShape, "targets", Call(rows: 0, labels: [1], batch: 0, targetLengths: nil, inputLengths: nil, losses: 0))
+    expect(
+      .invalidShape, "targets",
+      Call(rows: 0, labels: [1], batch: 0, targetLengths: nil, inputLengths: nil, losses: 0))
     expect(.invalidShape, "targets", Call(batch: -1, targetLengths: nil, inputLengths: nil, losses: 0))
     expect(.invalidShape, "losses", Call(losses: 3))
     expect(.invalidShape, "gradient", Call(gradientColumns: 3))

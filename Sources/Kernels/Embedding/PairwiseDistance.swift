@@ -78,8 +78,10 @@ func chainDistances<V: KernelVector>(
       let weight = loadRest(weights + index, end - index, as: V.self)
       let chained = chainDistance(weight, distance, form)
       storeRest(chained, row + index, end - index)
-      sum = sum + (end - index < V.laneCount
-        ? V(lane: 0).replacing(with: chained, where: V.first(end - index)) : chained)
+      sum =
+        sum
+        + (end - index < V.laneCount
+          ? V(lane: 0).replacing(with: chained, where: V.first(end - index)) : chained)
       index += V.laneCount
     }
     total += sum.total

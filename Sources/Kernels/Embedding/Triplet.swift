@@ -56,8 +56,9 @@ func givenTriplets<V: KernelVector>(_ arguments: inout TripletArguments<V.Lane>,
     arguments.sum += loss
     if loss > 0 { arguments.active += 1 }
     if let losses = arguments.losses { losses[row] = V.Lane(loss) }
-    guard arguments.anchorGradient != nil || arguments.positiveGradient != nil
-      || arguments.negativeGradient != nil
+    guard
+      arguments.anchorGradient != nil || arguments.positiveGradient != nil
+        || arguments.negativeGradient != nil
     else { continue }
 
     let scale = weight == 0 ? 0 : widen(weight) * arguments.gradientScale

@@ -32,14 +32,16 @@ private struct CTCEvaluator: LossEvaluator {
     if targetShape.count == 2 {
       guard targetShape[0] == batch else {
         throw BatchLossError(
-          .invalidShape, parameter: "targets", expected: "\(batch) rows, one an utterance", actual: "\(targetShape[0])")
+          .invalidShape, parameter: "targets", expected: "\(batch) rows, one an utterance",
+          actual: "\(targetShape[0])")
       }
       cost = try evaluate(
         loss, logits, problem, CTCTargets(padded: labels.span, batch: batch, lengths: lengths?.span), inputLengths)
     } else {
       guard let lengths else {
         throw BatchLossError(
-          .invalidShape, parameter: "target-lengths", expected: "lengths for targets in one dimension", actual: "none")
+          .invalidShape, parameter: "target-lengths", expected: "lengths for targets in one dimension",
+          actual: "none")
       }
       guard lengths.count == batch else {
         throw BatchLossError(

@@ -111,7 +111,8 @@ import Testing
         func matrix(_ x: [Double]) -> [[Double]] { similarities.matrix(x, x) }
         let embeddings = x.map { Scalar($0) }
         var (gradient, losses) = (embeddings, [Scalar](repeating: 9, count: rows))
-        let positives = labels.indices.map { i in labels.indices.filter { $0 != i && labels[$0] == labels[i] }.count }
+        let positives = labels.indices.map { i in labels.indices.filter { $0 != i && labels[$0] == labels[i] }.count
+        }
 
         let supCon = try SupConLoss(temperature: 0.25, normalizes: normalizes).evaluate(
           embeddings.matrix(columns: columns), labels: labels.span, losses: losses.mutableSpan,
@@ -315,7 +316,8 @@ import Testing
     var gradient: [Float] = [7, 7]
     #expect(throws: BatchLossError.self) {
       try CLIPLoss().evaluate(
-        images: x.matrix(columns: 1), texts: x.matrix(columns: 1), imageGradient: gradient.mutableMatrix(columns: 1))
+        images: x.matrix(columns: 1), texts: x.matrix(columns: 1), imageGradient: gradient.mutableMatrix(columns: 1)
+      )
     }
     #expect(gradient == [7, 7])
   }

@@ -43,7 +43,7 @@ public struct ContrastiveLoss: Hashable, Sendable {
   }
 
   var form: ContrastiveForm {
-        ContrastiveForm(
+    ContrastiveForm(
       isLinear: isLinear, margin: margin, positiveMargin: positiveMargin,
       distance: distance.pairForm)
   }

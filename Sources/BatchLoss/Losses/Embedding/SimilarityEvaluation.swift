@@ -134,7 +134,8 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
         rows.backPropagate(row, output, kernels, factor: factor * scale)
         if decay != 0 {
           kernels.rows.combine(
-            1, UnsafePointer(output), Scalar(factor * decay), UnsafePointer(rows.pointer(row)), output, rows.columns)
+            1, UnsafePointer(output), Scalar(factor * decay), UnsafePointer(rows.pointer(row)), output, rows.columns
+          )
         }
       }
     }
