@@ -19,14 +19,24 @@ extension SIMD16: LossVector where Scalar == Float {
     #endif
   }
 
-  /// By bits: the standard library's way is a branch a lane until late in the optimiser, which then stops
-  /// inlining. The bits become one blend instruction.
+  /// One blend instruction: the standard library's way is a branch a lane until late in the optimiser, which
+  /// then stops inlining.
   @inline(__always)
   public func replacing(with other: Self, where mask: Mask) -> Self {
-    typealias Bits = SIMD16<Int32>
-    let chosen = unsafeBitCast(mask, to: Bits.self)
-    let kept = unsafeBitCast(self, to: Bits.self) & ~chosen
-    return unsafeBitCast(kept | (unsafeBitCast(other, to: Bits.self) & chosen), to: Self.self)
+    #if BATCHLOSS_X86_V4
+      let lanes = _mm512_movepi32_mask(unsafeBitCast(mask, to: SIMD8<Int64>.self))
+      return _mm512_mask_blend_ps(lanes, self, other)
+    #elseif BATCHLOSS_X86_V3
+      let chosen = unsafeBitCast(mask, to: Self.self)
+      return Self(
+        lowHalf: _mm256_blendv_ps(lowHalf, other.lowHalf, chosen.lowHalf),
+        highHalf: _mm256_blendv_ps(highHalf, other.highHalf, chosen.highHalf))
+    #else
+      typealias Bits = SIMD16<Int32>
+      let chosen = unsafeBitCast(mask, to: Bits.self)
+      let kept = unsafeBitCast(self, to: Bits.self) & (chosen ^ Bits(repeating: -1))
+      return unsafeBitCast(kept | (unsafeBitCast(other, to: Bits.self) & chosen), to: Self.self)
+    #endif
   }
 
   @inline(__always)
