@@ -31,19 +31,19 @@ enum ClassLabels {
 
     @inline(__always)
     func convert<Label: FixedWidthInteger>(_ labels: UnsafePointer<Label>) throws(BatchLossError) -> Int {
-      // A label that fits in no `Int` is no class.
-      let ignored = ignored ?? -1
-      let hasIgnored = self.ignored != nil
+      let ignored = self.ignored.flatMap { Label(exactly: $0) }
+      let (hasIgnored, ignoredLabel) = (ignored != nil, ignored ?? 0)
       var kept = 0
       for row in 0..<count {
+        // A label that fits in no `Int` is no class.
         let label = Int(clamping: labels[row])
-        if hasIgnored && label == ignored {
+        if hasIgnored && labels[row] == ignoredLabel {
           classes[row] = -1
         } else if label >= 0 && label < columns {
           classes[row] = Int32(truncatingIfNeeded: label)
           kept += 1
         } else {
-          let exception = hasIgnored ? " or the ignore index \(ignored)" : ""
+          let exception = self.ignored.map { " or the ignore index \($0)" } ?? ""
           throw BatchLossError(
             .invalidLabel, parameter: "targets",
             expected: "a class from 0 to \(columns - 1)\(exception) in row \(row)", actual: "\(labels[row])")
