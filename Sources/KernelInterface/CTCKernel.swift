@@ -90,9 +90,17 @@ package struct CTCWorkspace {
   package let exponents: Int
   /// Eight rows of `width` + 8 float64.
   package let rows: Int
-  /// One row of exponentials or of the gradient.
+  /// One row of the gradient.
   package let rowCopy: Int
+  /// Exponentials of every frame, `frames` × `tableWidth` scalars, where classes are at most `largestTable`.
+  package let table: Int
+  /// The number of classes rounded up to 32 where there is a table, else 0.
+  package let tableWidth: Int
   package let bytes: Int
+
+  /// Up to this many classes, the exponentials of all frames are kept: labels are looked up in them, and the
+  /// gradient is made from them. Beyond, they are computed again where needed.
+  private static var largestTable: Int { 128 }
 
   package init(frames: Int, labels: Int, columns: Int) {
     width = (labels + 16) & ~15
@@ -112,6 +120,8 @@ package struct CTCWorkspace {
     exponents = reserve(frames)
     rows = reserve(8 * (width + 8))
     rowCopy = reserve(columns + 32)
+    tableWidth = columns <= Self.largestTable ? (columns + 31) & ~31 : 0
+    table = reserve(frames * tableWidth)
     bytes = end
   }
 }

@@ -1,10 +1,6 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
 
-/// Up to this many classes, the exponentials of a whole frame are kept as a table in which labels are looked
-/// up; beyond, those of the labels are computed again.
-private let largestTable = 128
-
 /// Emissions from logits, and each frame's largest logit and sum of exponentials.
 /// - Returns: Whether every emission is a normal float, as the scaled recursion needs.
 @inline(__always)
@@ -12,18 +8,18 @@ func ctcSoftmaxEmissions<V: KernelVector>(
   _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
 ) -> Bool {
   let columns = arguments.columns
-  let table = (arguments.workspace + workspace.rowCopy).assumingMemoryBound(to: V.Lane.self)
+  let tables = (arguments.workspace + workspace.table).assumingMemoryBound(to: V.Lane.self)
   let inputs = (arguments.workspace + workspace.inputs).assumingMemoryBound(to: V.Lane.self)
   let offsets = (arguments.workspace + workspace.frameOffsets).assumingMemoryBound(to: Double.self)
   let sums = (arguments.workspace + workspace.frameSums).assumingMemoryBound(to: Double.self)
-  let usesTable = columns <= largestTable
   var (normalizer, exponent) = (1.0, 0.0)
   var narrow = V(1)
   for frame in 0..<arguments.frames {
     let input = arguments.input + frame * arguments.inputStride
     let largest = largestElement(input, columns, as: V.self)
     let sum: Double
-    if usesTable {
+    if workspace.tableWidth > 0 {
+      let table = tables + frame * workspace.tableWidth
       sum = ctcTable(input, columns, largest, table, as: V.self)
       ctcEmissionsFromTable(frame, table, arguments, workspace, &narrow)
     } else {

@@ -4,7 +4,7 @@ import BatchLossKernelInterface
 /// Writes scale · (softmax − posteriors) into every gradient row, or −scale · posteriors where the input is
 /// log-probabilities.
 ///
-/// Exponentials are computed once more: kept from the first pass, they would cross memory three times.
+/// Exponentials of many classes are computed once more: kept, they would cross memory three times.
 @inline(__always)
 func ctcGradient<V: KernelVector>(
   _ arguments: CTCArguments<V.Lane>, _ workspace: CTCWorkspace, _ gradient: UnsafeMutablePointer<V.Lane>,
@@ -15,6 +15,7 @@ func ctcGradient<V: KernelVector>(
   let blanks = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
   let offsets = (arguments.workspace + workspace.frameOffsets).assumingMemoryBound(to: Double.self)
   let sums = (arguments.workspace + workspace.frameSums).assumingMemoryBound(to: Double.self)
+  let tables = (arguments.workspace + workspace.table).assumingMemoryBound(to: V.Lane.self)
   let copy = (arguments.workspace + workspace.rowCopy).assumingMemoryBound(to: V.Lane.self)
   for frame in 0..<arguments.frames {
     let input = arguments.input + frame * arguments.inputStride
@@ -22,6 +23,12 @@ func ctcGradient<V: KernelVector>(
     let row = arguments.streams ? copy : output
     if arguments.isNormalized {
       ctcFill(row, columns, as: V.self)
+    } else if workspace.tableWidth > 0 {
+      let table = tables + frame * workspace.tableWidth
+      let factor = V(lane: arguments.scale / V.Lane(sums[frame]))
+      forEachVector(from: 0, to: columns, destination: row, streams: false, as: V.self) { index, _ in
+        V.load(table + index) * factor
+      }
     } else {
       let offset = V(lane: V.Lane(offsets[frame]))
       let factor = V(lane: arguments.scale / V.Lane(sums[frame]))
