@@ -110,6 +110,20 @@ def detail_rows(name: str, entry: Entry) -> Iterable[list[str]]:
         ]
 
 
+def limit_row(name: str, entry: Entry) -> list[str]:
+    limit = entry["limit"]
+    seconds = limit["limit_ms"] / 1e3
+    operations = limit.get("flops", 0)
+    return [
+        name,
+        f"{limit['bytes'] / 1e6:.1f}",
+        f"{limit['bytes'] / seconds / 1e9:.1f}",
+        f"{operations / 1e9:.1f}" if operations else "",
+        f"{operations / seconds / 1e9:.1f}" if operations else "",
+        milliseconds(limit["limit_ms"]),
+    ]
+
+
 def environment_lines(entries: list[Entry]) -> list[str]:
     def every(key: str) -> str:
         return ", ".join(dict.fromkeys(str(e["environment"][key]) for e in entries if key in e["environment"]))
@@ -146,6 +160,8 @@ def section(results: dict[str, Entry]) -> list[str]:
     details = ["work", "participant", "median, ms", "minimum", "spread", "ratio", "memory, MiB", "cost", "gradient"]
     rows = [main_row(name, entry, peers) for name, entry in results.items()]
     every = [row for name, entry in results.items() for row in detail_rows(name, entry)]
+    limits = [limit_row(name, entry) for name, entry in results.items() if entry.get("limit")]
+    limit_header = ["work", "moved, MB", "at GB/s", "products, GFLOP", "at GFLOP/s", "limit, ms"]
     return [
         *environment_lines(list(results.values())),
         "",
@@ -153,6 +169,16 @@ def section(results: dict[str, Entry]) -> list[str]:
         "",
         "Medians. † marks a peer that was faster with the tuned allocator. The ratio is to the best peer, the median",
         "over the rounds. Memory is the peak resident size of our process and of the best peer's.",
+        "",
+        "<details><summary>How each limit is computed</summary>",
+        "",
+        *table(limit_header, limits),
+        "",
+        "Bytes that must move over the bandwidth of a copy measured beside the run, or the operations of matrix products",
+        "over the measured rate of products, whichever takes longer. The rates are those that reach the limit: the one of",
+        "the two that takes less time is below what the machine can do.",
+        "",
+        "</details>",
         "",
         "<details><summary>Every participant</summary>",
         "",
