@@ -95,7 +95,7 @@ func contrastivePairs<V: KernelVector>(_ arguments: inout ContrastivePairsArgume
     let y = arguments.second + row * arguments.secondStride
     let square = squaredDistance(x, y, columns, as: V.self)
     var (xx, yy) = (0.0, 0.0)
-    if form.distance == .cosine {
+    if case .cosine = form.distance {
       xx = dot(x, x, columns, as: V.self)
       yy = dot(y, y, columns, as: V.self)
     }

@@ -15,6 +15,13 @@ func distancesFromProducts<V: KernelVector>(
 ) -> Int {
   let (zero, one) = (V(lane: 0), V(lane: 1))
   let (norm, part) = (V(lane: squaredNorm), V(cancellation))
+  // Switches, since `==` of an enumeration is a call.
+  let (isSquared, isRoot): (Bool, Bool)
+  switch form {
+  case .squared: (isSquared, isRoot) = (true, false)
+  case .root: (isSquared, isRoot) = (false, true)
+  case .half: (isSquared, isRoot) = (false, false)
+  }
   var found = 0
   var start = 0
   while start < count {
@@ -36,11 +43,11 @@ func distancesFromProducts<V: KernelVector>(
         found += 1
       }
     }
-    if form != .squared {
+    if !isSquared {
       index = start
       while index < end {
         let squared = loadRest(UnsafePointer(row) + index, end - index, as: V.self)
-        let distance = form == .root ? squared.squareRoot() : squared * V(0.5)
+        let distance = isRoot ? squared.squareRoot() : squared * V(0.5)
         storeRest(distance, row + index, end - index)
         index += V.laneCount
       }

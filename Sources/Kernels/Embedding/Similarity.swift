@@ -11,6 +11,13 @@ private func forEachVector<V: KernelVector>(
   _ body: (_ index: Int, _ rest: Int, _ isSelected: V.Mask) -> Void
 ) {
   let (label, excluded) = (V(lane: selection.label), V(lane: V.Lane(selection.excluded)))
+  // Switches, since `==` of an enumeration is a call.
+  let (wantsSame, wantsDifferent): (Bool, Bool)
+  switch selection.kind {
+  case .all: (wantsSame, wantsDifferent) = (false, false)
+  case .same: (wantsSame, wantsDifferent) = (true, false)
+  case .different: (wantsSame, wantsDifferent) = (false, true)
+  }
   var columns = V.ramp
   let step = V(lane: V.Lane(V.laneCount))
   var start = 0
@@ -20,9 +27,9 @@ private func forEachVector<V: KernelVector>(
     while index < end {
       let rest = count - index
       var isSelected = .!(columns .== excluded)
-      if selection.kind != .all, let labels = selection.labels {
+      if wantsSame || wantsDifferent, let labels = selection.labels {
         let isSame = loadRest(labels + index, rest, as: V.self) .== label
-        isSelected = isSelected .& (selection.kind == .same ? isSame : .!isSame)
+        isSelected = isSelected .& (wantsSame ? isSame : .!isSame)
       }
       if rest < V.laneCount { isSelected = isSelected .& V.first(rest) }
       body(index, rest, isSelected)

@@ -19,7 +19,7 @@ func tripletTerms<V: KernelVector>(
   _ columns: Int, as: V.Type
 ) -> TripletTerms {
   var (aa, pp, nn) = (0.0, 0.0, 0.0)
-  if form.distance == .cosine {
+  if case .cosine = form.distance {
     aa = dot(a, a, columns, as: V.self)
     pp = dot(p, p, columns, as: V.self)
     nn = dot(n, n, columns, as: V.self)

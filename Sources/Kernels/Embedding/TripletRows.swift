@@ -162,7 +162,8 @@ func rankedTriplets<V: KernelVector>(
     gaps[index].w = gaps[index + 1].w + widen(sorted[index])
     index -= 1
   }
-  let isSquared = shape == .squaredHinge
+  let isSquared: Bool
+  if case .squaredHinge = shape { isSquared = true } else { isSquared = false }
   for column in 0..<row.count where row.labels[column] != row.label {
     let distance = row.distances[column]
     let gap = rank(of: distance, in: sorted, pivots, positives, orEqual: true, as: V.self)
