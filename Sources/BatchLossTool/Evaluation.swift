@@ -68,7 +68,8 @@ struct Evaluation {
   private func run<Scalar: LossScalar & TensorElement>(as: Scalar.Type) throws -> Report {
     let leading = leading!
     let outputs = try Outputs<Scalar>(
-      lossesPath: lossesPath, gradientsDirectory: gradientsDirectory, entry: entry, inputs: inputs, leading: leading,
+      lossesPath: lossesPath, gradientsDirectory: gradientsDirectory, entry: entry, inputs: inputs,
+      leading: leading,
       options: options
     )
     do {

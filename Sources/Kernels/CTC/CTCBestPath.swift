@@ -40,9 +40,10 @@ func ctcAlign<V: KernelVector>(
     var offset = 0.0
     if !arguments.isNormalized {
       let largest = largestElement(input, arguments.columns, as: V.self)
-      normalizer *= exponentialSum(
-        input, arguments.columns, shift: largest, scale: 1, next: nil, as: V.self
-      ) { _, _, _ in }
+      normalizer *=
+        exponentialSum(
+          input, arguments.columns, shift: largest, scale: 1, next: input, as: V.self
+        ) { _, _, _ in }.sum
       if normalizer > 0x1p500 {
         normalizer *= 0x1p-500
         exponent += 500

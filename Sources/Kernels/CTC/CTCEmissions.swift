@@ -23,7 +23,7 @@ func ctcSoftmaxEmissions<V: KernelVector>(
       sum = ctcTable(input, columns, largest, table, as: V.self)
       ctcEmissionsFromTable(frame, table, arguments, workspace, &narrow)
     } else {
-      sum = exponentialSum(input, columns, shift: largest, scale: 1, next: nil, as: V.self) { _, _, _ in }
+      sum = exponentialSum(input, columns, shift: largest, scale: 1, next: input, as: V.self) { _, _, _ in }.sum
       ctcGather(arguments, input, inputs)
       ctcEmissionsFromInputs(frame, inputs, largest, arguments, workspace, &narrow)
     }

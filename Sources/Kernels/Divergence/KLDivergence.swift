@@ -46,12 +46,12 @@ private func softmax<V: KernelVector>(
   _ destination: UnsafeMutablePointer<V.Lane>, next: UnsafePointer<V.Lane>?, as: V.Type
 ) -> (largest: V.Lane, sum: Double) {
   let largest = largestElement(logits, columns, as: V.self)
-  let sum = exponentialSum(
-    logits, columns, shift: largest, scale: inverseTemperature, next: next, as: V.self
+  let result = exponentialSum(
+    logits, columns, shift: largest, scale: inverseTemperature, next: next ?? logits, as: V.self
   ) { index, lanes, e in
     storeLanes(e, destination + index, lanes)
   }
-  return (largest, sum)
+  return (largest, result.sum)
 }
 
 @inline(__always)
@@ -71,7 +71,8 @@ private func klDivergenceRow<V: KernelVector>(
   var (inputSum, inputLog) = (1.0, 0.0)
   if arguments.inputForm == .logits {
     let result = softmax(
-      input, columns, inverseTemperature, inputExponentials, next: input + arguments.inputStride, as: V.self)
+      input, columns, inverseTemperature, inputExponentials,
+      next: row + 1 < arguments.rows ? input + arguments.inputStride : nil, as: V.self)
     (inputShift, inputScale, inputSum) = (result.largest, inverseTemperature, result.sum)
     inputLog = log(inputSum)
   }
@@ -79,8 +80,8 @@ private func klDivergenceRow<V: KernelVector>(
   var (targetSum, targetLog) = (1.0, 0.0)
   if arguments.targetForm == .logits {
     let result = softmax(
-      target, columns, inverseTemperature, targetExponentials, next: target + arguments.targetStride,
-      as: V.self)
+      target, columns, inverseTemperature, targetExponentials,
+      next: row + 1 < arguments.rows ? target + arguments.targetStride : nil, as: V.self)
     (targetShift, targetScale, targetSum) = (result.largest, inverseTemperature, result.sum)
     targetLog = log(targetSum)
   }

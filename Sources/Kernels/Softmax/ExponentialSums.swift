@@ -24,16 +24,20 @@ func largestElement<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ count: I
   return V.maximum(.maximum(a, b), .maximum(c, d)).largest
 }
 
-/// Σ e^(scale·(x − shift)) in float64, each exponential handed to `write` with its index and lane count.
+/// Σ e^(scale·(x − shift)) in float64, each exponential handed to `write` with its index and lane count, and the
+/// largest of as many elements from `next` on.
 ///
-/// Reads ahead from `next` on, if given, while the arithmetic keeps the processor busy.
+/// Looking for the next maximum here brings the next elements from memory while the arithmetic of these keeps
+/// the processor busy.
 @inline(__always)
 func exponentialSum<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, scale: V.Lane,
-  next: UnsafePointer<V.Lane>?, as: V.Type, write: (Int, Int, V) -> Void
-) -> Double {
+  next: UnsafePointer<V.Lane>, as: V.Type, write: (Int, Int, V) -> Void
+) -> (sum: Double, nextLargest: V.Lane) {
   let (shift, scale) = (V(lane: shift), V(lane: scale))
   let step = 4 * V.laneCount
+  let lowest = V(lane: -.infinity)
+  var (first, second) = (lowest, lowest)
   var total = 0.0
   var index = 0
   while index + step <= count {
@@ -45,12 +49,10 @@ func exponentialSum<V: KernelVector>(
       let q = V.exp(nonPositive: (V.load(source + (index + V.laneCount)) - shift) * scale)
       let r = V.exp(nonPositive: (V.load(source + (index + 2 * V.laneCount)) - shift) * scale)
       let s = V.exp(nonPositive: (V.load(source + (index + 3 * V.laneCount)) - shift) * scale)
-      if let next {
-        V.prefetch(next + index)
-        V.prefetch(next + (index + V.laneCount))
-        V.prefetch(next + (index + 2 * V.laneCount))
-        V.prefetch(next + (index + 3 * V.laneCount))
-      }
+      first = .maximum(first, V.load(next + index))
+      second = .maximum(second, V.load(next + (index + V.laneCount)))
+      first = .maximum(first, V.load(next + (index + 2 * V.laneCount)))
+      second = .maximum(second, V.load(next + (index + 3 * V.laneCount)))
       write(index, V.laneCount, p)
       write(index + V.laneCount, V.laneCount, q)
       write(index + 2 * V.laneCount, V.laneCount, r)
@@ -67,11 +69,12 @@ func exponentialSum<V: KernelVector>(
   while index < count {
     let lanes = min(V.laneCount, count - index)
     let e = V.exp(nonPositive: (V.load(source + index, count: lanes, padding: -.infinity) - shift) * scale)
+    first = .maximum(first, V.load(next + index, count: lanes, padding: -.infinity))
     write(index, lanes, e)
     rest = rest + e
     index += lanes
   }
-  return total + rest.total
+  return (total + rest.total, V.maximum(first, second).largest)
 }
 
 /// Applies `transform` to the elements from index `start` up to `end`, in vectors that suit streaming

@@ -13,6 +13,8 @@ func softmaxCrossEntropyRows<V: KernelVector>(
 ) {
   var sum = 0.0
   var active = 0
+  // The maximum of a segment that was read ahead, and where it starts.
+  var ahead = (start: arguments.scratch, largest: V.Lane(0))
   for row in 0..<arguments.rows {
     var weight: V.Lane = 1
     if let weights = arguments.sampleWeights { weight = weights[row] }
@@ -27,7 +29,7 @@ func softmaxCrossEntropyRows<V: KernelVector>(
         ) { _, _ in V(lane: 0) }
       }
     } else {
-      loss = softmaxCrossEntropyRow(arguments, row, Double(weight), as: V.self)
+      loss = softmaxCrossEntropyRow(arguments, row, Double(weight), &ahead, as: V.self)
     }
     sum += loss
     if loss > 0 { active += 1 }
@@ -39,7 +41,8 @@ func softmaxCrossEntropyRows<V: KernelVector>(
 
 @inline(__always)
 private func softmaxCrossEntropyRow<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, _ weight: Double, as: V.Type
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, _ weight: Double,
+  _ ahead: inout (start: UnsafeMutablePointer<V.Lane>, largest: V.Lane), as: V.Type
 ) -> Double {
   let columns = arguments.columns
   let padded = (columns + 15) & ~15
@@ -75,7 +78,8 @@ private func softmaxCrossEntropyRow<V: KernelVector>(
     if arguments.softCap != 0 {
       capLogits(logits + start, capped + start, count, V.Lane(arguments.softCap), as: V.self)
     }
-    var maximum = largestElement(source + start, count, as: V.self)
+    var maximum =
+      ahead.start == source + start ? ahead.largest : largestElement(source + start, count, as: V.self)
     maxima[segment] = maximum
     // A segment of nothing but −∞ has exponentials of 0, not NaN.
     if maximum == -.infinity { maximum = 0 }
@@ -89,20 +93,24 @@ private func softmaxCrossEntropyRow<V: KernelVector>(
       linear += sums.linear
       targetSum += sums.weight
     }
-    let next = source + (start + count)
+    let next = nextSegment(arguments, row, start, count, source)
     let segmentSum: Double
     if gradient != nil {
       let destination = exponentials + start
-      segmentSum = exponentialSum(
+      let result = exponentialSum(
         source + start, count, shift: maximum, scale: 1, next: next, as: V.self
-      ) { index, lanes, e in
-        storeLanes(e, destination + index, lanes)
-      }
+      ) { index, lanes, e in storeLanes(e, destination + index, lanes) }
+      segmentSum = result.sum
+      ahead.largest = result.nextLargest
     } else {
-      segmentSum = exponentialSum(
+      let result = exponentialSum(
         source + start, count, shift: maximum, scale: 1, next: next, as: V.self
       ) { _, _, _ in }
+      segmentSum = result.sum
+      ahead.largest = result.nextLargest
     }
+    // Capped logits lie at the same place for every row.
+    if arguments.softCap == 0 { ahead.start = UnsafeMutablePointer(mutating: next) }
     let larger = largest < maxima[segment] ? maxima[segment] : largest
     if larger != -.infinity {
       let keep = largest == -.infinity ? 0 : exp(Double(largest) - Double(larger))
@@ -159,6 +167,22 @@ private func softmaxCrossEntropyRow<V: KernelVector>(
     segment += 1
   }
   return loss
+}
+
+/// The segment to read ahead: the next one of the row or the first of the next row, if it is as long as this one.
+/// Else this one again, which costs little and will not be asked for.
+@inline(__always)
+private func nextSegment<Lane: KernelScalar>(
+  _ arguments: SoftmaxCrossEntropyArguments<Lane>, _ row: Int, _ start: Int, _ count: Int,
+  _ source: UnsafePointer<Lane>
+) -> UnsafePointer<Lane> {
+  let end = start + count
+  guard arguments.softCap == 0 else { return source + start }
+  if end == arguments.columns {
+    guard start == 0, row + 1 < arguments.rows else { return source + start }
+    return source + arguments.logitsStride
+  }
+  return min(SoftmaxPlan.segment, arguments.columns - end) == count ? source + end : source + start
 }
 
 /// One segment of pass B.

@@ -66,13 +66,6 @@ extension SIMD8: KernelVector where Scalar == Double {
   }
 
   @inline(__always)
-  static func prefetch(_ source: UnsafePointer<Double>) {
-    #if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
-      _m_prefetch(UnsafeMutableRawPointer(mutating: source))
-    #endif
-  }
-
-  @inline(__always)
   func stream(_ destination: UnsafeMutablePointer<Double>) {
     #if BATCHLOSS_X86_V4
       _mm512_stream_pd(destination, self)

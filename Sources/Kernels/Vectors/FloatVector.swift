@@ -66,13 +66,6 @@ extension SIMD16: KernelVector where Scalar == Float {
   }
 
   @inline(__always)
-  static func prefetch(_ source: UnsafePointer<Float>) {
-    #if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
-      _m_prefetch(UnsafeMutableRawPointer(mutating: source))
-    #endif
-  }
-
-  @inline(__always)
   func stream(_ destination: UnsafeMutablePointer<Float>) {
     #if BATCHLOSS_X86_V4
       _mm512_stream_ps(destination, self)

@@ -27,8 +27,6 @@ protocol KernelVector: LossVector {
   func store(_ destination: UnsafeMutablePointer<Lane>)
   /// Stores the first `count` lanes and nothing beyond.
   func store(_ destination: UnsafeMutablePointer<Lane>, count: Int)
-  /// Asks for the cache line at an address, which need not exist.
-  static func prefetch(_ source: UnsafePointer<Lane>)
   /// A non-temporal store; the address must be a multiple of 64.
   func stream(_ destination: UnsafeMutablePointer<Lane>)
 
