@@ -83,15 +83,14 @@ import Testing
     try check(long, CTCRun(), Float.self, tolerance: 1e-5)
   }
 
-  /// Paths that are negligible at first and win in the middle: what a scaled recursion without its certificate
-  /// would lose without a sign.
+  /// Blanks all but certain at both ends and labels in the middle, so that what is negligible in one part of an
+  /// utterance decides in another.
   @Test func lateWinners() throws {
     for gap in [40.0, 80, 86, 200, 5000] {
       let (time, classes) = (120, 3)
       var sample = CTCSample(
         batch: 1, time: time, classes: classes, logits: [], labels: [[1, 2, 1]], inputLengths: [time])
       for frame in 0..<time {
-        // Blanks are all but impossible in the middle, labels at both ends.
         sample.logits += frame < 40 || frame >= 80 ? [0, -gap, -gap] : [-gap, 0, -gap / 2]
       }
       try check(sample, CTCRun(), Double.self, tolerance: 1e-9, "gap \(gap)")
