@@ -99,8 +99,8 @@ import Testing
     #expect(alone == [nil])
     let impossible: [Float] = [0, -.infinity, 0, 0, -.infinity, 0]
     let one = [1]
-    #expect(
-      try CTCLoss().bestAlignments(
-        impossible.matrix(columns: 3), targets: CTCTargets(padded: one.span, batch: 1)) == [nil])
+    let found = try CTCLoss().bestAlignments(
+      impossible.matrix(columns: 3), targets: CTCTargets(padded: one.span, batch: 1))
+    #expect(found == [nil])
   }
 }
