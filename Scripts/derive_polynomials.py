@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Derives the minimax polynomials of Sources/Kernels/Vectors/Polynomials.swift.
+"""Derives the minimax polynomials of Sources/Kernels/Vectors/ElementaryFunctions+*.swift.
 
 Each polynomial is the one that minimises the largest weighted error over its interval (Remez exchange,
 60 digits). Its coefficients are then rounded to the target format; the error printed is that of the

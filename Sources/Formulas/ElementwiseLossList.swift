@@ -1,6 +1,6 @@
 /// The element-wise losses for which kernels are compiled ahead of time; a new one is added here.
 ///
-/// - Parameter visit: called once for each type.
+/// - Parameter visitor: Is shown each type once.
 @inlinable @inline(__always)
 package func forEachElementwiseLoss(_ visitor: some ElementwiseLossVisitor) {
   visitor.visit(MeanSquaredError.self)

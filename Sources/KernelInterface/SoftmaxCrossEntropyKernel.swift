@@ -33,7 +33,7 @@ package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
   package var streams: Bool = false
   package var losses: UnsafeMutablePointer<Scalar>?
 
-  /// `softmaxScratchCount(columns:)` elements aligned to 64 bytes.
+  /// `SoftmaxPlan.scratchCount(columns:)` elements aligned to 64 bytes.
   package var scratch: UnsafeMutablePointer<Scalar>
   /// Out: the sum of the weighted losses.
   package var sum: Double = 0

@@ -13,7 +13,7 @@ import BatchLossKernelInterface
 /// Identical rows have distance and subgradient 0. Rows of zeros have cosine distance 1 and gradient 0. A batch
 /// without pairs (0 or 1 rows) costs 0. NaN in a row makes the cost NaN.
 ///
-/// All pairs take 2·rows²·columns multiply-adds for the cost and as many for the gradient, in tiles: nothing of
+/// All pairs take 2·rows²·columns operations for the cost and as many for the gradient, in tiles: nothing of
 /// size rows × rows is held. Given pairs are read once. The bits do not depend on the worker count.
 public struct ContrastiveLoss: Hashable, Sendable {
   /// The distance from which pairs that are not similar cost nothing.

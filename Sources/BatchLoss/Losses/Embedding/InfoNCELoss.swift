@@ -14,7 +14,7 @@ import BatchLossKernelInterface
 ///
 /// Rows of zeros have similarity 0 to all and gradient 0. Without positives the cost is 0. A pair without negatives
 /// costs 0. Losses are in nats. No matrix of all similarities is held: groups of queries are worked on one after
-/// another, 6·queries·keys·columns multiply-adds with gradients. The bits do not depend on the worker count.
+/// another, 6·queries·keys·columns operations with gradients. The bits do not depend on the worker count.
 public struct InfoNCELoss: Hashable, Sendable {
   /// What similarities are divided by.
   public let temperature: Double

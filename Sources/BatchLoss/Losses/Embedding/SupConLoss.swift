@@ -8,7 +8,7 @@ import BatchLossKernelInterface
 /// ℓᵢ = log Σ_{j≠i} e^(sᵢⱼ/τ) − (1/|P(i)|)·Σ_{p∈P(i)} sᵢₚ/τ
 ///
 /// `.mean` divides by the number of rows that have a positive; others cost 0. Rows of zeros have similarity 0 to all
-/// and gradient 0. Losses are in nats. No matrix of all similarities is held: 6·rows²·columns multiply-adds with
+/// and gradient 0. Losses are in nats. No matrix of all similarities is held: 6·rows²·columns operations with
 /// the gradient. The bits do not depend on the worker count.
 public struct SupConLoss: Hashable, Sendable {
   /// What similarities are divided by.
