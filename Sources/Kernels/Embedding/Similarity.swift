@@ -11,12 +11,14 @@ private func forEachVector<V: KernelVector>(
   _ body: (_ index: Int, _ rest: Int, _ isSelected: V.Mask) -> Void
 ) {
   let (label, excluded) = (V(lane: selection.label), V(lane: V.Lane(selection.excluded)))
-  // Switches, since `==` of an enumeration is a call.
-  let (wantsSame, wantsDifferent): (Bool, Bool)
+  // A switch, since `==` of an enumeration is a call; and no choice between masks, which are taken apart for it.
+  let (zero, one) = (V(lane: 0), V(lane: 1))
+  let wanted: V
+  let hasLabels: Bool
   switch selection.kind {
-  case .all: (wantsSame, wantsDifferent) = (false, false)
-  case .same: (wantsSame, wantsDifferent) = (true, false)
-  case .different: (wantsSame, wantsDifferent) = (false, true)
+  case .all: (hasLabels, wanted) = (false, zero)
+  case .same: (hasLabels, wanted) = (true, one)
+  case .different: (hasLabels, wanted) = (true, zero)
   }
   var columns = V.ramp
   let step = V(lane: V.Lane(V.laneCount))
@@ -27,9 +29,9 @@ private func forEachVector<V: KernelVector>(
     while index < end {
       let rest = count - index
       var isSelected = .!(columns .== excluded)
-      if wantsSame || wantsDifferent, let labels = selection.labels {
+      if hasLabels, let labels = selection.labels {
         let isSame = loadRest(labels + index, rest, as: V.self) .== label
-        isSelected = isSelected .& (wantsSame ? isSame : .!isSame)
+        isSelected = isSelected .& (zero.replacing(with: one, where: isSame) .== wanted)
       }
       if rest < V.laneCount { isSelected = isSelected .& V.first(rest) }
       body(index, rest, isSelected)

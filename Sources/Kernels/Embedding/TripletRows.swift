@@ -20,23 +20,41 @@ func everyTriplet<V: KernelVector>(
   _ row: TripletRow<V.Lane>, _ shape: TripletShape, as: V.Type
 ) -> (loss: Double, active: Int) {
   switch shape {
-  case .hinge:
-    return everyTriplet(row, as: V.self) { u, isActive in
-      (V.maximum(u, V(lane: 0)), V(lane: 0).replacing(with: V(lane: 1), where: isActive))
-    }
-  case .squaredHinge:
-    return everyTriplet(row, as: V.self) { u, _ in
-      let hinge = V.maximum(u, V(lane: 0))
-      return (hinge * hinge, hinge + hinge)
-    }
-  case .softplus:
-    return everyTriplet(row, as: V.self) { u, _ in (V.softplus(u), V.sigmoid(u)) }
+  case .hinge: return everyHinge(row, as: V.self)
+  case .squaredHinge: return everySquaredHinge(row, as: V.self)
+  case .softplus: return everySoftplus(row, as: V.self)
   }
+}
+
+@inline(never)
+private func everyHinge<V: KernelVector>(
+  _ row: TripletRow<V.Lane>, as: V.Type
+) -> (loss: Double, active: Int) {
+  everyTriplet(row, as: V.self) { u in
+    (V.maximum(u, V(lane: 0)), V(lane: 0).replacing(with: V(lane: 1), where: V(lane: 0) .< u))
+  }
+}
+
+@inline(never)
+private func everySquaredHinge<V: KernelVector>(
+  _ row: TripletRow<V.Lane>, as: V.Type
+) -> (loss: Double, active: Int) {
+  everyTriplet(row, as: V.self) { u in
+    let hinge = V.maximum(u, V(lane: 0))
+    return (hinge * hinge, hinge + hinge)
+  }
+}
+
+@inline(never)
+private func everySoftplus<V: KernelVector>(
+  _ row: TripletRow<V.Lane>, as: V.Type
+) -> (loss: Double, active: Int) {
+  everyTriplet(row, as: V.self) { (V.softplus($0), V.sigmoid($0)) }
 }
 
 @inline(__always)
 private func everyTriplet<V: KernelVector>(
-  _ row: TripletRow<V.Lane>, as: V.Type, _ cost: (V, V.Mask) -> (V, V)
+  _ row: TripletRow<V.Lane>, as: V.Type, _ cost: (V) -> (V, V)
 ) -> (loss: Double, active: Int) {
   let (zero, one, infinity) = (V(lane: 0), V(lane: 1), V(lane: .infinity))
   let label = V(lane: row.label)
@@ -68,10 +86,9 @@ private func everyTriplet<V: KernelVector>(
         @inline(__always)
         func add(_ threshold: V, _ sum: inout V) {
           let u = threshold - distance
-          let isActive = zero .< u
-          let (value, slope) = cost(u, isActive)
+          let (value, slope) = cost(u)
           lossLanes = lossLanes + value
-          activeLanes = activeLanes.replacing(with: activeLanes + one, where: zero .< value)
+          activeLanes = activeLanes + zero.replacing(with: one, where: zero .< value)
           sum = sum + slope
           slopes = slopes + slope
         }
@@ -110,29 +127,48 @@ private func everyTriplet<V: KernelVector>(
 private let blockSize = 64
 
 /// How many ascending numbers are less than `value`, or at most `value`; they are padded to whole blocks with ∞.
+///
+/// Functions of their own, since the optimiser stops inlining vector operators in large ones.
+@inline(never)
+private func rankBelow<V: KernelVector>(
+  _ value: V.Lane, _ sorted: UnsafePointer<V.Lane>, _ pivots: UnsafePointer<V.Lane>, _ count: Int, as: V.Type
+) -> Int {
+  rank(V(lane: value), sorted, pivots, count) { $0 .< $1 }
+}
+
+@inline(never)
+private func rankUpTo<V: KernelVector>(
+  _ value: V.Lane, _ sorted: UnsafePointer<V.Lane>, _ pivots: UnsafePointer<V.Lane>, _ count: Int, as: V.Type
+) -> Int {
+  rank(V(lane: value), sorted, pivots, count) { $0 .<= $1 }
+}
+
 @inline(__always)
 private func rank<V: KernelVector>(
-  of value: V.Lane, in sorted: UnsafePointer<V.Lane>, _ pivots: UnsafePointer<V.Lane>, _ count: Int,
-  orEqual: Bool, as: V.Type
+  _ value: V, _ sorted: UnsafePointer<V.Lane>, _ pivots: UnsafePointer<V.Lane>, _ count: Int,
+  _ isBelow: (V, V) -> V.Mask
+) -> Int {
+  let blocks = (count + blockSize - 1) / blockSize
+  var block = 0
+  if blocks > 1 {
+    // The block in which the count ends: all before it are below as a whole.
+    block = min(countBelow(value, pivots, blocks, isBelow), blocks - 1) * blockSize
+  }
+  return min(block + countBelow(value, sorted + block, blockSize, isBelow), count)
+}
+
+@inline(__always)
+private func countBelow<V: KernelVector>(
+  _ value: V, _ numbers: UnsafePointer<V.Lane>, _ count: Int, _ isBelow: (V, V) -> V.Mask
 ) -> Int {
   let (zero, one) = (V(lane: 0), V(lane: 1))
-  let value = V(lane: value)
-  @inline(__always)
-  func below(_ numbers: UnsafePointer<V.Lane>, _ count: Int) -> Int {
-    var found = zero
-    var index = 0
-    while index < count {
-      let lanes = V.load(numbers + index)
-      found = found.replacing(with: found + one, where: orEqual ? lanes .<= value : lanes .< value)
-      index += V.laneCount
-    }
-    return Int(found.total)
+  var found = zero
+  var index = 0
+  while index < count {
+    found = found + zero.replacing(with: one, where: isBelow(V.load(numbers + index), value))
+    index += V.laneCount
   }
-  guard count > blockSize else { return min(below(sorted, blockSize), count) }
-  let blocks = (count + blockSize - 1) / blockSize
-  // The block in which the count ends: all before it are below as a whole.
-  let block = min(below(pivots, blocks), blocks - 1)
-  return min(block * blockSize + below(sorted + block * blockSize, blockSize), count)
+  return Int(found.total)
 }
 
 /// Pads the sorted thresholds and lists the last of each block.
@@ -166,7 +202,7 @@ func rankedTriplets<V: KernelVector>(
   if case .squaredHinge = shape { isSquared = true } else { isSquared = false }
   for column in 0..<row.count where row.labels[column] != row.label {
     let distance = row.distances[column]
-    let gap = rank(of: distance, in: sorted, pivots, positives, orEqual: true, as: V.self)
+    let gap = rankUpTo(distance, sorted, pivots, positives, as: V.self)
     let wide = widen(distance)
     let old = gaps[gap]
     gaps[gap] = SIMD4(old.x + 1, old.y + wide, old.z + wide * wide, old.w)
@@ -192,7 +228,7 @@ func rankedTriplets<V: KernelVector>(
     }
     let threshold = row.thresholds[taken]
     taken += 1
-    let index = rank(of: threshold, in: sorted, pivots, positives, orEqual: false, as: V.self)
+    let index = rankBelow(threshold, sorted, pivots, positives, as: V.self)
     let below = gaps[min(index, positives - 1)]
     row.weights[column] =
       threshold == threshold
@@ -222,7 +258,7 @@ func semiHardTriplets<V: KernelVector>(
     row.weights[column] = 0
     guard row.labels[column] != row.label else { continue }
     let distance = row.distances[column]
-    let gap = rank(of: distance, in: sorted, pivots, positives, orEqual: false, as: V.self)
+    let gap = rankBelow(distance, sorted, pivots, positives, as: V.self)
     let wide = widen(distance)
     if at[gap] < 0 || wide < nearest[gap] {
       nearest[gap] = wide
@@ -247,7 +283,7 @@ func semiHardTriplets<V: KernelVector>(
   var (loss, active) = (0.0, 0)
   for column in 0..<row.count where row.labels[column] == row.label && column != row.anchor {
     let distance = row.distances[column]
-    let gap = rank(of: distance, in: sorted, pivots, positives, orEqual: true, as: V.self)
+    let gap = rankUpTo(distance, sorted, pivots, positives, as: V.self)
     let isBeyond = at[gap] >= 0
     let negative = isBeyond ? Int(at[gap]) : farthestAt
     let cost = tripletCost(widen(distance) - (isBeyond ? nearest[gap] : farthest) + margin, shape)

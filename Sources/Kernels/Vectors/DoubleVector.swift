@@ -39,6 +39,20 @@ extension SIMD8: LossVector where Scalar == Double {
     #endif
   }
 
+  /// The standard library's is a call for each lane.
+  @inline(__always)
+  public func squareRoot() -> Self {
+    #if BATCHLOSS_X86_V4
+      _mm512_sqrt_pd(self)
+    #elseif BATCHLOSS_X86_V3
+      Self(lowHalf: _mm256_sqrt_pd(lowHalf), highHalf: _mm256_sqrt_pd(highHalf))
+    #else
+      var result = self
+      for lane in 0..<8 { result[lane] = self[lane].squareRoot() }
+      return result
+    #endif
+  }
+
   @inline(__always)
   public var magnitude: Self {
     unsafeBitCast(unsafeBitCast(self, to: SIMD8<UInt64>.self) & 0x7fff_ffff_ffff_ffff, to: Self.self)

@@ -39,6 +39,20 @@ extension SIMD16: LossVector where Scalar == Float {
     #endif
   }
 
+  /// The standard library's is a call for each lane.
+  @inline(__always)
+  public func squareRoot() -> Self {
+    #if BATCHLOSS_X86_V4
+      _mm512_sqrt_ps(self)
+    #elseif BATCHLOSS_X86_V3
+      Self(lowHalf: _mm256_sqrt_ps(lowHalf), highHalf: _mm256_sqrt_ps(highHalf))
+    #else
+      var result = self
+      for lane in 0..<16 { result[lane] = self[lane].squareRoot() }
+      return result
+    #endif
+  }
+
   @inline(__always)
   public var magnitude: Self {
     unsafeBitCast(unsafeBitCast(self, to: SIMD16<UInt32>.self) & 0x7fff_ffff, to: Self.self)
