@@ -6,7 +6,7 @@ bench=${BENCH:-$root/.build/release/bench}
 
 small() {  # the options that shrink a workload, from its dimensions
   case "$1" in
-    *=*) sed -E 's/([a-z]+)=[0-9]+/--\1 8/g' <<<"$1" ;;
+    *=*) sed -E 's/,.*//; s/time=[0-9]+/--time 40/; s/([a-z]+)=[0-9]+/--\1 8/g' <<<"$1" ;;
     *) echo "--rows 33 --columns 17" ;;
   esac
 }
