@@ -15,8 +15,8 @@ public struct Cost: Hashable, Sendable {
     self.denominator = denominator
   }
 
-  /// `sum / denominator`, or 0 where the denominator is 0.
-  public var value: Double { denominator == 0 ? 0 : sum / denominator }
+  /// `sum / denominator`, or 0 where the denominator is 0; NaN stays NaN.
+  public var value: Double { denominator == 0 && !sum.isNaN ? 0 : sum / denominator }
 
   /// The cost of two batches together.
   public static func + (left: Cost, right: Cost) -> Cost {

@@ -34,22 +34,24 @@ struct InputOptions: ParsableArguments {
 
 /// The hyper-parameters of an evaluation.
 struct HyperparameterOptions: ParsableArguments {
-  @Option(help: "Where huber turns linear.") var delta: Double?
-  @Option(help: "The half-width of smooth-l1's quadratic part.") var beta: Double?
-  @Option(help: "The quantile, 0 to 1.") var quantile: Double?
-  @Option(help: "How much of each target is spread over all classes, 0 to 1.") var labelSmoothing: Double?
-  @Option(help: "The label of rows that count for nothing (default -100).") var ignoreIndex: Int?
-  @Option(help: "The factor on the squared log-sum-exp.") var zLoss: Double?
-  @Option(help: "The bound c of logits capped as c·tanh(x/c).") var softCap: Double?
-  @Option(help: "The factor on the loss of positives.") var positiveWeight: Double?
-  @Option(help: "How strongly focal plays down what is right.") var gamma: Double?
-  @Option(help: "The weight of positives in focal; negative for none.") var alpha: Double?
-  @Option(help: "What logits are divided by.") var temperature: Double?
+  @Option(parsing: .unconditional, help: "Where huber turns linear.") var delta: Double?
+  @Option(parsing: .unconditional, help: "The half-width of smooth-l1's quadratic part.") var beta: Double?
+  @Option(parsing: .unconditional, help: "The quantile, 0 to 1.") var quantile: Double?
+  @Option(parsing: .unconditional, help: "How much of each target is spread over all classes, 0 to 1.")
+  var labelSmoothing: Double?
+  @Option(parsing: .unconditional, help: "The label of rows that count for nothing (default -100).")
+  var ignoreIndex: Int?
+  @Option(parsing: .unconditional, help: "The factor on the squared log-sum-exp.") var zLoss: Double?
+  @Option(parsing: .unconditional, help: "The bound c of logits capped as c·tanh(x/c).") var softCap: Double?
+  @Option(parsing: .unconditional, help: "The factor on the loss of positives.") var positiveWeight: Double?
+  @Option(parsing: .unconditional, help: "How strongly focal plays down what is right.") var gamma: Double?
+  @Option(parsing: .unconditional, help: "The weight of positives in focal; negative for none.") var alpha: Double?
+  @Option(parsing: .unconditional, help: "What logits are divided by.") var temperature: Double?
   @Flag(help: "Targets are logarithms of probabilities.") var logTargets = false
   @Flag(help: "Poisson predictions are rates, not their logarithms.") var noLogInput = false
   @Flag(help: "Add Stirling's term to poisson.") var full = false
-  @Option(help: "Added to poisson rates before their logarithm.") var epsilon: Double?
-  @Option(help: "The class that stands for no label.") var blank: Int?
+  @Option(parsing: .unconditional, help: "Added to poisson rates before their logarithm.") var epsilon: Double?
+  @Option(parsing: .unconditional, help: "The class that stands for no label.") var blank: Int?
   @Flag(help: "Targets that cannot be aligned cost 0 instead of infinity.") var zeroInfinity = false
   @Flag(help: "Frames are the first axis, utterances the second.") var timeMajor = false
 

@@ -39,18 +39,14 @@ struct Limits {
     return moved * Double(passes) / best
   }
 
-  /// The bandwidth that limits work which reads and writes `footprint` bytes.
-  ///
-  /// Beyond the caches that is the copy with non-temporal stores; within them the better of both copies.
-  func copyBandwidth(footprint: Int) -> Double {
-    max(bandwidth(.streamingCopy, footprint: footprint), bandwidth(.copy, footprint: footprint))
-  }
+  /// A footprint beyond every cache.
+  static let memoryFootprint = 1 << 30
 
   /// Seconds below which work with this traffic and these products cannot come.
   func seconds(bytes: Int, flops: Double, costOnly: Bool) -> Double {
-    let footprint = max(bytes, 1 << 16)
-    let rate = costOnly ? bandwidth(.read, footprint: footprint) : copyBandwidth(footprint: footprint)
-    let memory = Double(bytes) / rate
+    // Memory, not the cache that a batch may happen to fit in: on a machine with a large last-level cache work
+    // can come in below this limit.
+    let memory = Double(bytes) / bandwidth(costOnly ? .read : .streamingCopy, footprint: Self.memoryFootprint)
     guard flops > 0 else { return memory }
     return max(memory, flops / productPeak(depth: 512))
   }

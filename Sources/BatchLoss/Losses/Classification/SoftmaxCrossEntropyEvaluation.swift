@@ -72,9 +72,10 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
         Double(pass(kernels, scale: 0, gradient: nil, losses: nil, setTargets).active)
       }
     let writes = divisor != 0
-    if !writes { gradient?.fill(0) }
     let total = pass(
       kernels, scale: writes ? 1 / divisor : 0, gradient: writes ? gradient : nil, losses: losses, setTargets)
+    // Only now: in place, the gradient is where the logits were.
+    if !writes { gradient?.fill(0) }
     return Cost(sum: total.sum, denominator: divisor)
   }
 

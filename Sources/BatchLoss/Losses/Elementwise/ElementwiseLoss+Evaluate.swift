@@ -121,8 +121,9 @@ struct ElementwiseEvaluation<Scalar: LossScalar> {
       case (nil, .meanOverActive): Double(pass(kernel, scale: 0, counts: true, writes: false).active)
       }
     let writes = divisor != 0
-    if !writes { gradient?.fill(0) }
     let partial = pass(kernel, scale: Scalar(writes ? 1 / divisor : 0), counts: false, writes: writes)
+    // Only now: in place, the gradient is where the predictions were.
+    if !writes { gradient?.fill(0) }
     return Cost(sum: partial.sum, denominator: divisor)
   }
 
