@@ -70,7 +70,10 @@ extension Array where Element: LossScalar {
   /// - Throws: ``BatchLossError`` when the count is not a multiple of `columns`.
   @_lifetime(borrow self)
   public func matrix(columns: Int) throws(BatchLossError) -> MatrixView<Element> {
-    try span.matrix(columns: columns)
+    let rows = try rowCount(of: count, columns: columns)
+    let view = try MatrixView(span, rows: rows, columns: columns)
+    // Said once more: through the throwing call alone the optimiser let go of an array after its last mention.
+    return _overrideLifetime(view, borrowing: self)
   }
 }
 
