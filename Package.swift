@@ -9,7 +9,7 @@ let optimized = ["-Ounchecked"]
 func kernelTarget(_ name: String, path: String, march: String? = nil, defines: [String]) -> Target {
   .target(
     name: name,
-    dependencies: ["BatchLossFormulas", "BatchLossKernelInterface"],
+    dependencies: ["BatchLossFormulas", "BatchLossKernelInterface", "BatchLossPrefetch"],
     path: path,
     swiftSettings: [.unsafeFlags(optimized + (march.map { ["-Xcc", "-march=\($0)"] } ?? []))]
       + defines.map { .define($0) })
@@ -49,6 +49,7 @@ let package = Package(
     .systemLibrary(
       name: "BatchLossCBLAS", path: "Sources/CBLAS", pkgConfig: "openblas lapacke",
       providers: [.apt(["libopenblas-dev", "liblapacke-dev"]), .brew(["openblas", "lapack"])]),
+    .systemLibrary(name: "BatchLossPrefetch", path: "Sources/Prefetch"),
     .target(
       name: "BatchLossFormulas", path: "Sources/Formulas",
       swiftSettings: [.unsafeFlags(optimized)]),

@@ -92,6 +92,16 @@ def exp_tail(x: mpf) -> mpf:
     return (mp.expm1(x) - x) / (x * x)
 
 
+def exp_slope(x: mpf) -> mpf:
+    """(e^x - 1) / x."""
+    return 1 + x / 2 if abs(x) < mpf("1e-20") else mp.expm1(x) / x
+
+
+def log_slope(x: mpf) -> mpf:
+    """log(1 + x) / x."""
+    return 1 - x / 2 if abs(x) < mpf("1e-20") else mp.log1p(x) / x
+
+
 def log_tail(f: mpf) -> mpf:
     """(log(1+f) - f + f²/2) / f³."""
     if abs(f) < mpf("1e-8"):
@@ -116,6 +126,10 @@ def exp_weight(x: mpf) -> mpf:
     return (x * x + mpf("1e-4")) / mp.exp(x)
 
 
+def exp_slope_weight(x: mpf) -> mpf:
+    return (abs(x) + mpf("1e-4")) / mp.exp(x)
+
+
 def log_weight(f: mpf) -> mpf:
     return f * f + mpf("1e-4")
 
@@ -123,8 +137,12 @@ def log_weight(f: mpf) -> mpf:
 FITS = [
     Fit("exponentialTail", "Float", 4, -HALF_LN2, HALF_LN2, exp_tail, exp_weight,
         "(eʳ − 1 − r) / r² for |r| ≤ ln 2 / 2"),
+    Fit("exponentialSlope", "Float", 4, -HALF_LN2, HALF_LN2, exp_slope, exp_slope_weight,
+        "(eʳ − 1) / r for |r| ≤ ln 2 / 2"),
     Fit("logarithmTail", "Float", 7, LOG_LOW, LOG_HIGH, log_tail, log_weight,
         "(log(1 + f) − f + f²/2) / f³ for √½ ≤ 1 + f ≤ √2"),
+    Fit("logarithmSlope", "Float", 9, mpf(0), mpf(1), log_slope, lambda x: 1 / log_slope(x),
+        "log(1 + x) / x for 0 ≤ x ≤ 1"),
     Fit("exponentialTail", "Double", 10, -HALF_LN2, HALF_LN2, exp_tail, exp_weight,
         "(eʳ − 1 − r) / r² for |r| ≤ ln 2 / 2"),
     Fit("logarithmResidue", "Double", 6, mpf(0), S_HIGH, log_residue, lambda z: z + mpf("1e-4"),

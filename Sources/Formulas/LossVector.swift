@@ -43,6 +43,11 @@ public protocol LossVector: Sendable {
   /// `other` in the lanes where `mask` is true, `self` elsewhere.
   func replacing(with other: Self, where mask: Mask) -> Self
 
+  /// The smaller of the two; `left` where either is NaN.
+  static func minimum(_ left: Self, _ right: Self) -> Self
+  /// The larger of the two; `left` where either is NaN.
+  static func maximum(_ left: Self, _ right: Self) -> Self
+
   /// `left * right + addend`, rounded once where the processor has fused multiply-add.
   static func multiplyAdd(_ left: Self, _ right: Self, _ addend: Self) -> Self
 
@@ -52,7 +57,7 @@ public protocol LossVector: Sendable {
   func squareRoot() -> Self
   /// eˣ; 0 below the smallest subnormal, ∞ on overflow.
   static func exp(_ x: Self) -> Self
-  /// eˣ for x ≤ 0, faster than ``exp(_:)``; 0 where the result would be subnormal.
+  /// eˣ for x ≤ 0, faster than ``exp(_:)``; may be 0 where the result would be subnormal.
   static func exp(nonPositive x: Self) -> Self
   /// eˣ − 1 without cancellation near 0.
   static func expMinusOne(_ x: Self) -> Self
@@ -103,13 +108,13 @@ extension LossVector {
   @inlinable @inline(__always)
   public static func * (left: Double, right: Self) -> Self { Self(left) * right }
 
-  /// The smaller of the two; `left` where it is NaN.
+  /// The smaller of the two; `left` where either is NaN.
   @inlinable @inline(__always)
   public static func minimum(_ left: Self, _ right: Self) -> Self {
     left.replacing(with: right, where: right .< left)
   }
 
-  /// The larger of the two; `left` where it is NaN.
+  /// The larger of the two; `left` where either is NaN.
   @inlinable @inline(__always)
   public static func maximum(_ left: Self, _ right: Self) -> Self {
     left.replacing(with: right, where: left .< right)

@@ -39,6 +39,34 @@ extension SIMD8: LossVector where Scalar == Double {
     #endif
   }
 
+  // One instruction each, which yields its second operand where either is NaN.
+
+  @inline(__always)
+  public static func minimum(_ left: Self, _ right: Self) -> Self {
+    #if BATCHLOSS_X86_V4
+      _mm512_min_pd(right, left)
+    #elseif BATCHLOSS_X86_V3
+      Self(
+        lowHalf: _mm256_min_pd(right.lowHalf, left.lowHalf),
+        highHalf: _mm256_min_pd(right.highHalf, left.highHalf))
+    #else
+      left.replacing(with: right, where: right .< left)
+    #endif
+  }
+
+  @inline(__always)
+  public static func maximum(_ left: Self, _ right: Self) -> Self {
+    #if BATCHLOSS_X86_V4
+      _mm512_max_pd(right, left)
+    #elseif BATCHLOSS_X86_V3
+      Self(
+        lowHalf: _mm256_max_pd(right.lowHalf, left.lowHalf),
+        highHalf: _mm256_max_pd(right.highHalf, left.highHalf))
+    #else
+      left.replacing(with: right, where: left .< right)
+    #endif
+  }
+
   /// The standard library's is a call for each lane.
   @inline(__always)
   public func squareRoot() -> Self {
@@ -95,6 +123,12 @@ extension SIMD8: KernelVector where Scalar == Double {
   static func load(_ source: UnsafePointer<Double>, count: Int, padding: Double) -> Self {
     #if BATCHLOSS_X86_V4
       _mm512_mask_loadu_pd(Self(repeating: padding), lanes(below: count), source)
+    #elseif BATCHLOSS_X86_V3
+      let lanes = lanes(below: count)
+      let low = _mm256_maskload_pd(source, lanes.lowHalf)
+      let high = _mm256_maskload_pd(source + 4, lanes.highHalf)
+      return Self(repeating: padding)
+        .replacing(with: Self(lowHalf: low, highHalf: high), where: unsafeBitCast(lanes, to: Mask.self))
     #else
       load(source, laneByLane: count, padding: padding)
     #endif
@@ -105,13 +139,34 @@ extension SIMD8: KernelVector where Scalar == Double {
     #if BATCHLOSS_X86_V4
       _mm512_mask_storeu_pd(destination, Self.lanes(below: count), self)
     #else
-      store(destination, laneByLane: count)
+      // By powers of two: a masked store is slow on many processors, a store a lane slower.
+      let raw = UnsafeMutableRawPointer(destination)
+      if count == 8 { return raw.storeBytes(of: self, as: Self.self) }
+      var (rest, end) = (lowHalf, 0)
+      if count & 4 != 0 {
+        raw.storeBytes(of: lowHalf, as: SIMD4<Double>.self)
+        (rest, end) = (highHalf, 4)
+      }
+      var two = rest.lowHalf
+      if count & 2 != 0 {
+        (raw + end * 8).storeBytes(of: two, as: SIMD2<Double>.self)
+        (two, end) = (rest.highHalf, end + 2)
+      }
+      if count & 1 != 0 { destination[end] = two.x }
     #endif
   }
 
-  /// A bit for each lane below `count`.
-  @inline(__always)
-  private static func lanes(below count: Int) -> UInt8 { UInt8(truncatingIfNeeded: (1 << count) - 1) }
+  #if BATCHLOSS_X86_V4
+    /// A bit for each lane below `count`.
+    @inline(__always)
+    private static func lanes(below count: Int) -> UInt8 { UInt8(truncatingIfNeeded: (1 << count) - 1) }
+  #elseif BATCHLOSS_X86_V3
+    /// All bits of each lane below `count`.
+    @inline(__always)
+    private static func lanes(below count: Int) -> SIMD8<Int64> {
+      unsafeBitCast(first(count), to: SIMD8<Int64>.self)
+    }
+  #endif
 
   @inline(__always)
   static func load(converting source: UnsafePointer<Int32>) -> Self {

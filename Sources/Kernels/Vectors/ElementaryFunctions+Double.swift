@@ -62,19 +62,22 @@ extension SIMD8 where Scalar == Double {
 
   @inline(__always)
   public static func exp(nonPositive x: Self) -> Self {
+    // Below −1022.5·ln 2 the exponent's bits are 0, and so is the factor 2ⁿ.
+    let limited = maximum(x, Self(repeating: -709))
     // The shift carries the exponent's bias as well: its low bits, moved up, are 2ⁿ. NaN passes through the
     // arithmetic, whatever its payload makes of that factor.
     let shift = Self(repeating: roundingShift + 1023)
-    let shifted = multiplyAdd(x, Self(repeating: 0x1.71547652b82fep0), shift)
+    let shifted = multiplyAdd(limited, Self(repeating: 0x1.71547652b82fep0), shift)
     let power = unsafeBitCast(
       unsafeBitCast(shifted, to: SIMD8<Int64>.self) &<< SIMD8<Int64>(repeating: 52), to: Self.self)
     let n = shifted - shift
-    var r = multiplyAdd(n, Self(repeating: -0x1.62e42fee00000p-1), x)
+    var r = multiplyAdd(n, Self(repeating: -0x1.62e42fee00000p-1), limited)
     r = multiplyAdd(n, Self(repeating: -0x1.a39ef35793c76p-33), r)
-    let result = multiplyAdd(expMinusOne(reduced: r), power, power)
-    // log(2⁻¹⁰²²); below it the exponent would wrap.
-    return result.replacing(with: Self(repeating: 0), where: x .< Self(repeating: -0x1.6232bdd7abcd2p9))
+    return multiplyAdd(expMinusOne(reduced: r), power, power)
   }
+
+  @inline(__always)
+  static func exp(ofSummand x: Self) -> Self { exp(nonPositive: x) }
 
   @inline(__always)
   public static func expMinusOne(_ x: Self) -> Self {

@@ -55,18 +55,34 @@ extension SIMD16 where Scalar == Float {
 
   @inline(__always)
   public static func exp(nonPositive x: Self) -> Self {
+    // Below −126.5·ln 2 the exponent's bits are 0, and so is the factor 2ⁿ.
+    let limited = maximum(x, Self(repeating: -88))
     // The shift carries the exponent's bias as well: its low bits, moved up, are 2ⁿ. NaN passes through the
     // arithmetic, whatever its payload makes of that factor.
     let shift = Self(repeating: roundingShift + 127)
-    let shifted = multiplyAdd(x, Self(repeating: 0x1.715476p0), shift)
+    let shifted = multiplyAdd(limited, Self(repeating: 0x1.715476p0), shift)
     let power = unsafeBitCast(
       unsafeBitCast(shifted, to: SIMD16<Int32>.self) &<< SIMD16<Int32>(repeating: 23), to: Self.self)
     let n = shifted - shift
-    var r = multiplyAdd(n, Self(repeating: -0x1.62e4p-1), x)
+    var r = multiplyAdd(n, Self(repeating: -0x1.62e4p-1), limited)
     r = multiplyAdd(n, Self(repeating: -0x1.7f7d1cp-20), r)
-    let result = multiplyAdd(expMinusOne(reduced: r), power, power)
-    // log(2⁻¹²⁶); below it the exponent would wrap.
-    return result.replacing(with: Self(repeating: 0), where: x .< Self(repeating: -0x1.5d589ep6))
+    return multiplyAdd(expMinusOne(reduced: r), power, power)
+  }
+
+  @inline(__always)
+  static func exp(ofSummand x: Self) -> Self {
+    // As above, with ln 2 in one piece: the error grows with n, which the factor 2ⁿ more than makes up for.
+    let limited = maximum(x, Self(repeating: -88))
+    let shift = Self(repeating: roundingShift + 127)
+    let shifted = multiplyAdd(limited, Self(repeating: 0x1.715476p0), shift)
+    let power = unsafeBitCast(
+      unsafeBitCast(shifted, to: SIMD16<Int32>.self) &<< SIMD16<Int32>(repeating: 23), to: Self.self)
+    let r = multiplyAdd(shifted - shift, Self(repeating: -0x1.62e430p-1), limited)
+    var slope = multiplyAdd(Self(repeating: 0x1.0fa826p-7), r, Self(repeating: 0x1.573a68p-5))
+    slope = multiplyAdd(slope, r, Self(repeating: 0x1.555a6ap-3))
+    slope = multiplyAdd(slope, r, Self(repeating: 0x1.fffdc6p-2))
+    slope = multiplyAdd(slope, r, Self(repeating: 0x1.fffff6p-1))
+    return multiplyAdd(slope, r * power, power)
   }
 
   @inline(__always)
@@ -147,11 +163,25 @@ extension SIMD16 where Scalar == Float {
 
   @inline(__always)
   public static func log(onePlusFraction x: Self) -> Self {
-    // log(1 + x) = log 2 + log(1 + (x − 1)/2) above √2 − 1.
-    let one = Self(repeating: 1)
-    let isLarge = Self(repeating: 0x1.a827ap-2) .< x
-    let f = x.replacing(with: (x - one) * Self(repeating: 0.5), where: isLarge)
-    return log(onePlusReduced: f, exponent: Self(repeating: 0).replacing(with: one, where: isLarge))
+    #if BATCHLOSS_FUSED
+      // x + x²·q(x), with the even and the odd powers of q side by side: half the latency.
+      let square = x * x
+      var even = multiplyAdd(Self(repeating: -0x1.a933d6p-9), square, Self(repeating: -0x1.d29d22p-5))
+      var odd = multiplyAdd(Self(repeating: 0x1.453f5ap-6), square, Self(repeating: 0x1.b25396p-4))
+      even = multiplyAdd(even, square, Self(repeating: -0x1.397576p-3))
+      odd = multiplyAdd(odd, square, Self(repeating: 0x1.92f69ep-3))
+      even = multiplyAdd(even, square, Self(repeating: -0x1.ff0f8ap-3))
+      odd = multiplyAdd(odd, square, Self(repeating: 0x1.554c80p-2))
+      even = multiplyAdd(even, square, Self(repeating: -0x1.ffffbep-2))
+      return multiplyAdd(square, multiplyAdd(odd, x, even), x)
+    #else
+      // The form above needs its products unrounded to stay within 3 ulp.
+      // log(1 + x) = log 2 + log(1 + (x − 1)/2) above √2 − 1.
+      let one = Self(repeating: 1)
+      let isLarge = Self(repeating: 0x1.a827ap-2) .< x
+      let f = x.replacing(with: (x - one) * Self(repeating: 0.5), where: isLarge)
+      return log(onePlusReduced: f, exponent: Self(repeating: 0).replacing(with: one, where: isLarge))
+    #endif
   }
 
   @inline(__always)

@@ -39,6 +39,34 @@ extension SIMD16: LossVector where Scalar == Float {
     #endif
   }
 
+  // One instruction each, which yields its second operand where either is NaN.
+
+  @inline(__always)
+  public static func minimum(_ left: Self, _ right: Self) -> Self {
+    #if BATCHLOSS_X86_V4
+      _mm512_min_ps(right, left)
+    #elseif BATCHLOSS_X86_V3
+      Self(
+        lowHalf: _mm256_min_ps(right.lowHalf, left.lowHalf),
+        highHalf: _mm256_min_ps(right.highHalf, left.highHalf))
+    #else
+      left.replacing(with: right, where: right .< left)
+    #endif
+  }
+
+  @inline(__always)
+  public static func maximum(_ left: Self, _ right: Self) -> Self {
+    #if BATCHLOSS_X86_V4
+      _mm512_max_ps(right, left)
+    #elseif BATCHLOSS_X86_V3
+      Self(
+        lowHalf: _mm256_max_ps(right.lowHalf, left.lowHalf),
+        highHalf: _mm256_max_ps(right.highHalf, left.highHalf))
+    #else
+      left.replacing(with: right, where: left .< right)
+    #endif
+  }
+
   /// The standard library's is a call for each lane.
   @inline(__always)
   public func squareRoot() -> Self {
@@ -95,6 +123,12 @@ extension SIMD16: KernelVector where Scalar == Float {
   static func load(_ source: UnsafePointer<Float>, count: Int, padding: Float) -> Self {
     #if BATCHLOSS_X86_V4
       _mm512_mask_loadu_ps(Self(repeating: padding), lanes(below: count), source)
+    #elseif BATCHLOSS_X86_V3
+      let lanes = lanes(below: count)
+      let low = _mm256_maskload_ps(source, unsafeBitCast(lanes.lowHalf, to: SIMD4<Int64>.self))
+      let high = _mm256_maskload_ps(source + 8, unsafeBitCast(lanes.highHalf, to: SIMD4<Int64>.self))
+      return Self(repeating: padding)
+        .replacing(with: Self(lowHalf: low, highHalf: high), where: unsafeBitCast(lanes, to: Mask.self))
     #else
       load(source, laneByLane: count, padding: padding)
     #endif
@@ -105,13 +139,39 @@ extension SIMD16: KernelVector where Scalar == Float {
     #if BATCHLOSS_X86_V4
       _mm512_mask_storeu_ps(destination, Self.lanes(below: count), self)
     #else
-      store(destination, laneByLane: count)
+      // By powers of two: a masked store is slow on many processors, a store a lane slower.
+      let raw = UnsafeMutableRawPointer(destination)
+      if count == 16 { return raw.storeBytes(of: self, as: Self.self) }
+      var (rest, end) = (lowHalf, 0)
+      if count & 8 != 0 {
+        raw.storeBytes(of: lowHalf, as: SIMD8<Float>.self)
+        (rest, end) = (highHalf, 8)
+      }
+      var four = rest.lowHalf
+      if count & 4 != 0 {
+        (raw + end * 4).storeBytes(of: four, as: SIMD4<Float>.self)
+        (four, end) = (rest.highHalf, end + 4)
+      }
+      var two = four.lowHalf
+      if count & 2 != 0 {
+        (raw + end * 4).storeBytes(of: two, as: SIMD2<Float>.self)
+        (two, end) = (four.highHalf, end + 2)
+      }
+      if count & 1 != 0 { destination[end] = two.x }
     #endif
   }
 
-  /// A bit for each lane below `count`.
-  @inline(__always)
-  private static func lanes(below count: Int) -> UInt16 { UInt16(truncatingIfNeeded: (1 << count) - 1) }
+  #if BATCHLOSS_X86_V4
+    /// A bit for each lane below `count`.
+    @inline(__always)
+    private static func lanes(below count: Int) -> UInt16 { UInt16(truncatingIfNeeded: (1 << count) - 1) }
+  #elseif BATCHLOSS_X86_V3
+    /// All bits of each lane below `count`.
+    @inline(__always)
+    private static func lanes(below count: Int) -> SIMD16<Int32> {
+      unsafeBitCast(first(count), to: SIMD16<Int32>.self)
+    }
+  #endif
 
   @inline(__always)
   static func load(converting source: UnsafePointer<Int32>) -> Self {
