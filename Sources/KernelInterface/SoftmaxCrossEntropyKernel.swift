@@ -60,19 +60,49 @@ package typealias SoftmaxCrossEntropyKernel<Scalar: KernelScalar> =
     _ arguments: inout SoftmaxCrossEntropyArguments<Scalar>
   ) -> Void
 
+/// A row of softmax cross-entropy whose sums are known and whose gradient is still to be written.
+package struct SoftmaxRow<Scalar: KernelScalar> {
+  /// e^(z − m), m the maximum of the segment; that of the label holds the label's part of the gradient as well.
+  package var exponentials: UnsafeMutablePointer<Scalar>
+  /// The factor of each segment's exponentials in the gradient.
+  package var scales: UnsafeMutablePointer<Scalar>
+  /// The capped logits; used with a soft cap only.
+  package var capped: UnsafeMutablePointer<Scalar>
+  package var probabilities: UnsafePointer<Scalar>?
+  /// `nil` when no row waits.
+  package var gradient: UnsafeMutablePointer<Scalar>?
+  /// The factor of the targets in the gradient.
+  package var targetScale: Scalar = 0
+  /// What is taken from the gradient of `label` at the end, where the exponential could not carry it; else 0.
+  package var labelTerm: Scalar = 0
+  package var label = 0
+
+  package init(
+    exponentials: UnsafeMutablePointer<Scalar>, scales: UnsafeMutablePointer<Scalar>,
+    capped: UnsafeMutablePointer<Scalar>
+  ) {
+    self.exponentials = exponentials
+    self.scales = scales
+    self.capped = capped
+  }
+}
+
 /// How the softmax kernels treat rows; depends on the number of columns alone.
 package enum SoftmaxPlan {
   /// Up to this many columns, each lane of a vector works on a row of its own.
   package static let laneColumns = 64
   /// Elements of a row that are worked on while they stay in the first-level cache.
-  package static let segment = 4096
+  package static let segment = 2048
 
-  /// Scratch elements that a row of `columns` needs.
+  /// Scratch elements that a block of rows of `columns` needs.
   package static func scratchCount(columns: Int) -> Int {
     if columns <= laneColumns { return (columns + 15) / 16 * 16 * 16 }
-    let padded = (columns + 15) & ~15
-    let segments = (columns + segment - 1) / segment
-    // Exponentials, capped logits, and the maximum of every segment.
-    return 2 * padded + ((segments + 15) & ~15)
+    // For two rows exponentials, capped logits and scales; the maxima of one.
+    return 4 * padded(columns) + 3 * padded(segments(columns))
   }
+
+  package static func segments(_ columns: Int) -> Int { (columns + segment - 1) / segment }
+
+  /// Rounded up to whole vectors.
+  package static func padded(_ count: Int) -> Int { (count + 15) & ~15 }
 }

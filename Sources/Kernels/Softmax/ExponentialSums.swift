@@ -6,75 +6,90 @@ import BatchLossFormulas
 @inline(__always)
 func largestElement<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ count: Int, as: V.Type) -> V.Lane {
   let lowest = V(lane: -.infinity)
-  var (a, b, c, d) = (lowest, lowest, lowest, lowest)
-  let step = 4 * V.laneCount
+  var (a, b) = (lowest, lowest)
   var index = 0
-  while index + step <= count {
+  while index + 2 * V.laneCount <= count {
     a = .maximum(a, V.load(source + index))
     b = .maximum(b, V.load(source + (index + V.laneCount)))
-    c = .maximum(c, V.load(source + (index + 2 * V.laneCount)))
-    d = .maximum(d, V.load(source + (index + 3 * V.laneCount)))
-    index += step
+    index += 2 * V.laneCount
   }
   while index < count {
     let lanes = min(V.laneCount, count - index)
-    a = .maximum(a, V.load(source + index, count: lanes, padding: -.infinity))
+    a = .maximum(a, loadLanes(source + index, lanes, padding: -.infinity, as: V.self))
     index += lanes
   }
-  return V.maximum(.maximum(a, b), .maximum(c, d)).largest
+  return V.maximum(a, b).largest
 }
 
-/// Σ e^(scale·(x − shift)) in float64, each exponential handed to `write` with its index and lane count, and the
-/// largest of as many elements from `next` on.
+/// Σ e^(scale·(x − shift)) in float64, and the largest of as many elements from `next` on.
 ///
 /// Looking for the next maximum here brings the next elements from memory while the arithmetic of these keeps
-/// the processor busy.
+/// the processor busy. One vector a turn: on AVX2 it takes two registers already, and the processor overlaps
+/// turns by itself.
+///
+/// - Parameters:
+///   - each: Receives index, number of lanes, x − shift and the exponentials of every vector.
+///   - flush: Called at least every 512 elements of 4 bytes, so that lanes can be added to float64 before their
+///     rounding errors grow.
+@inline(__always)
+func exponentialSum<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, scale: V.Lane, next: UnsafePointer<V.Lane>,
+  as: V.Type, each: (_ index: Int, _ lanes: Int, _ shifted: V, _ exponentials: V) -> Void, flush: () -> Void
+) -> (sum: Double, nextLargest: V.Lane) {
+  let (shift, scale) = (V(lane: shift), V(lane: scale))
+  let whole = count & -V.laneCount
+  var largest = V(lane: -.infinity)
+  var total = 0.0
+  var index = 0
+  while index < whole {
+    let end = min(index + 32 * V.laneCount, whole)
+    var sums = V(lane: 0)
+    while index < end {
+      let shifted = V.load(source + index) - shift
+      let e = V.exp(ofSummand: shifted * scale)
+      sums = sums + e
+      each(index, V.laneCount, shifted, e)
+      largest = .maximum(largest, V.load(next + index))
+      prefetch(after: next + index)
+      index += V.laneCount
+    }
+    total += sums.total
+    flush()
+  }
+  if index < count {
+    let lanes = count - index
+    let shifted = V.load(source + index, count: lanes, padding: -.infinity) - shift
+    let e = V.exp(ofSummand: shifted * scale)
+    each(index, lanes, shifted, e)
+    largest = .maximum(largest, V.load(next + index, count: lanes, padding: -.infinity))
+    total += e.total
+    flush()
+  }
+  return (total, largest.largest)
+}
+
+/// Σ e^(scale·(x − shift)) in float64, each vector of exponentials handed to `write` with its index and lane count,
+/// and the largest of as many elements from `next` on.
 @inline(__always)
 func exponentialSum<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, scale: V.Lane,
   next: UnsafePointer<V.Lane>, as: V.Type, write: (Int, Int, V) -> Void
 ) -> (sum: Double, nextLargest: V.Lane) {
-  let (shift, scale) = (V(lane: shift), V(lane: scale))
-  let step = 4 * V.laneCount
-  let lowest = V(lane: -.infinity)
-  var (first, second) = (lowest, lowest)
-  var total = 0.0
-  var index = 0
-  while index + step <= count {
-    // Lanes are added to float64 before their rounding errors can grow.
-    let end = min(index + 8 * step, count)
-    var (a, b, c, d) = (V(lane: 0), V(lane: 0), V(lane: 0), V(lane: 0))
-    while index + step <= end {
-      let p = V.exp(nonPositive: (V.load(source + index) - shift) * scale)
-      let q = V.exp(nonPositive: (V.load(source + (index + V.laneCount)) - shift) * scale)
-      let r = V.exp(nonPositive: (V.load(source + (index + 2 * V.laneCount)) - shift) * scale)
-      let s = V.exp(nonPositive: (V.load(source + (index + 3 * V.laneCount)) - shift) * scale)
-      first = .maximum(first, V.load(next + index))
-      second = .maximum(second, V.load(next + (index + V.laneCount)))
-      first = .maximum(first, V.load(next + (index + 2 * V.laneCount)))
-      second = .maximum(second, V.load(next + (index + 3 * V.laneCount)))
-      write(index, V.laneCount, p)
-      write(index + V.laneCount, V.laneCount, q)
-      write(index + 2 * V.laneCount, V.laneCount, r)
-      write(index + 3 * V.laneCount, V.laneCount, s)
-      a = a + p
-      b = b + q
-      c = c + r
-      d = d + s
-      index += step
-    }
-    total += ((a + b) + (c + d)).total
-  }
-  var rest = V(lane: 0)
-  while index < count {
-    let lanes = min(V.laneCount, count - index)
-    let e = V.exp(nonPositive: (V.load(source + index, count: lanes, padding: -.infinity) - shift) * scale)
-    first = .maximum(first, V.load(next + index, count: lanes, padding: -.infinity))
-    write(index, lanes, e)
-    rest = rest + e
-    index += lanes
-  }
-  return (total + rest.total, V.maximum(first, second).largest)
+  exponentialSum(
+    source, count, shift: shift, scale: scale, next: next, as: V.self,
+    each: { index, lanes, _, e in write(index, lanes, e) }, flush: {})
+}
+
+/// Where the whole cache lines of a streamed row begin and end; all whole vectors of one that is not streamed, and
+/// nothing without a row.
+@inline(__always)
+func wholeLines<V: KernelVector>(
+  _ row: UnsafeMutablePointer<V.Lane>?, _ count: Int, _ streams: Bool, as: V.Type
+) -> (lead: Int, end: Int) {
+  guard let row else { return (0, 0) }
+  let misaligned = (Int(bitPattern: row) & 63) / MemoryLayout<V.Lane>.stride
+  let lead = streams ? min(count, (V.laneCount - misaligned) & (V.laneCount - 1)) : 0
+  return (lead, lead + ((count - lead) & -V.laneCount))
 }
 
 /// Applies `transform` to the elements from index `start` up to `end`, in vectors that suit streaming

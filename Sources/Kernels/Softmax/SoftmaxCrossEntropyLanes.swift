@@ -82,7 +82,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   var targetSum = zero
   for column in 0..<columns {
     let shifted = V.load(z + column * V.laneCount) - largest
-    let e = V.exp(nonPositive: shifted)
+    let e = V.exp(ofSummand: shifted)
     exponentialSum = exponentialSum + e
     let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
     targetSum = targetSum + target
@@ -106,7 +106,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   let scale = outer * total / exponentialSum
   for column in 0..<columns {
     let stored = V.load(z + column * V.laneCount)
-    let e = cap == 0 ? stored : V.exp(nonPositive: stored - largest)
+    let e = cap == 0 ? stored : V.exp(ofSummand: stored - largest)
     let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
     var value = V.multiplyAdd(e, scale, zero - target * outer)
     if cap != 0 {
@@ -159,7 +159,7 @@ private func plainLaneGroup<V: KernelVector>(
   index = 0
   while index < end {
     let shifted = V.load(z + index) - largest
-    let e = V.exp(nonPositive: shifted)
+    let e = V.exp(ofSummand: shifted)
     e.store(z + index)
     sum = sum + e
     own = own.replacing(with: shifted, where: label .== column)

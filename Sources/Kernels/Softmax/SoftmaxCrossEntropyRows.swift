@@ -4,125 +4,128 @@ import Glibc
 
 /// Softmax cross-entropy of rows too wide for one lane each: lanes run along the row.
 ///
-/// A row is read in segments that stay in the first-level cache. Each segment finds its own maximum and stores
-/// its exponentials relative to it, so memory is read once; the last pass scales every segment to the maximum
-/// of the row. With streaming stores the exponentials wait in scratch memory, else in the gradient's row.
+/// A row is read in segments that stay in the first-level cache. Each segment has its exponentials relative to its
+/// own maximum, so memory is read once; the gradient scales every segment to the maximum of the row.
+///
+/// One loop does three things at once, so that memory and arithmetic keep each other company: it takes the
+/// exponentials of this row, looks for the maximum of the segment that comes next, and writes the gradient of the
+/// row before. With streaming stores exponentials wait for that in scratch memory, else in the gradient's row.
 @inline(__always)
 func softmaxCrossEntropyRows<V: KernelVector>(
   _ arguments: inout SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type
 ) {
+  let padded = SoftmaxPlan.padded(arguments.columns)
+  let segments = SoftmaxPlan.padded(SoftmaxPlan.segments(arguments.columns))
+  let scales = arguments.scratch + 4 * padded
+  var row = SoftmaxRow(exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + 2 * padded)
+  var waiting = SoftmaxRow(
+    exponentials: arguments.scratch + padded, scales: scales + segments, capped: arguments.scratch + 3 * padded)
+  let maxima = scales + 2 * segments
+
   var sum = 0.0
   var active = 0
   // The maximum of a segment that was read ahead, and where it starts.
-  var ahead = (start: arguments.scratch, largest: V.Lane(0))
-  for row in 0..<arguments.rows {
+  var ahead = (start: UnsafePointer(arguments.scratch), largest: V.Lane(0))
+  for index in 0..<arguments.rows {
     var weight: V.Lane = 1
-    if let weights = arguments.sampleWeights { weight = weights[row] }
-    let isIgnored = weight == 0 || (arguments.labels != nil && arguments.labels![row] < 0)
-    let loss: Double
-    if isIgnored {
-      loss = 0
+    if let weights = arguments.sampleWeights { weight = weights[index] }
+    var loss = 0.0
+    if weight == 0 || (arguments.labels != nil && arguments.labels![index] < 0) {
       if let gradient = arguments.gradient {
-        let start = gradient + row * arguments.gradientStride
+        let start = gradient + index * arguments.gradientStride
         forEachVector(
           from: 0, to: arguments.columns, destination: start, streams: arguments.streams, as: V.self
         ) { _, _ in V(lane: 0) }
       }
     } else {
-      loss = softmaxCrossEntropyRow(arguments, row, Double(weight), &ahead, as: V.self)
+      loss = evaluate(
+        arguments, index, Double(weight), &row, &waiting, maxima, &ahead, as: V.self)
+      if row.gradient != nil {
+        let free = waiting
+        waiting = row
+        row.exponentials = free.exponentials
+        row.scales = free.scales
+        row.capped = free.capped
+        // Without streaming stores the exponentials were in the gradient's row, and each row has its own.
+      }
     }
     sum += loss
     if loss > 0 { active += 1 }
-    if let losses = arguments.losses { losses[row] = V.Lane(loss) }
+    if let losses = arguments.losses { losses[index] = V.Lane(loss) }
+  }
+  if waiting.gradient != nil {
+    for segment in 0..<SoftmaxPlan.segments(arguments.columns) {
+      _ = segmentSums(
+        arguments, row, waiting, UnsafePointer(arguments.scratch), segment, shift: 0, next: nil, as: V.self)
+    }
+    addLabelTerm(waiting, arguments)
   }
   arguments.sum = sum
   arguments.active = active
 }
 
+/// The loss of one row. Its gradient waits, that of the row before is written.
 @inline(__always)
-private func softmaxCrossEntropyRow<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, _ weight: Double,
-  _ ahead: inout (start: UnsafeMutablePointer<V.Lane>, largest: V.Lane), as: V.Type
+private func evaluate<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ weight: Double,
+  _ row: inout SoftmaxRow<V.Lane>, _ waiting: inout SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
+  _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), as: V.Type
 ) -> Double {
   let columns = arguments.columns
-  let padded = (columns + 15) & ~15
-  let logits = arguments.logits + row * arguments.logitsStride
-  let gradient = advance(arguments.gradient, row * arguments.gradientStride)
-  let exponentials = arguments.streams ? arguments.scratch : gradient ?? arguments.scratch
-  let capped = arguments.scratch + padded
-  let maxima = arguments.scratch + 2 * padded
-  var label = -1
-  if let labels = arguments.labels { label = Int(labels[row]) }
-  let probabilities = advance(arguments.probabilities, row * arguments.probabilitiesStride)
-  let classWeights = arguments.classWeights
-  let smoothing = arguments.labelSmoothing / Double(columns)
-  let source = arguments.softCap == 0 ? logits : UnsafePointer(capped)
+  let logits = arguments.logits + index * arguments.logitsStride
+  let hasCap = arguments.softCap != 0
+  let source = hasCap ? UnsafePointer(row.capped) : logits
+  row.gradient = advance(arguments.gradient, index * arguments.gradientStride)
+  if let gradient = row.gradient, !arguments.streams { row.exponentials = gradient }
+  row.probabilities = advance(arguments.probabilities, index * arguments.probabilitiesStride)
+  row.label = -1
+  if let labels = arguments.labels { row.label = Int(labels[index]) }
 
-  // Pass A: segment maxima, exponentials relative to them, and the part of the loss linear in the logits.
   // The logit of the label is taken first, since the exponentials may replace the logits.
   var labelLogit = 0.0
-  if label >= 0 {
-    labelLogit = Double(logits[label])
-    if arguments.softCap != 0 { labelLogit = arguments.softCap * tanh(labelLogit / arguments.softCap) }
+  if row.label >= 0 {
+    labelLogit = Double(logits[row.label])
+    if hasCap { labelLogit = arguments.softCap * tanh(labelLogit / arguments.softCap) }
   }
-  let needsLinear = probabilities != nil || smoothing != 0
+
   var pivot: V.Lane = 0
-  var linear = 0.0
-  var targetSum = 0.0
+  var (linear, targetSum) = (0.0, 0.0)  // Σ τ·(z − pivot) and Σ τ
   var largest = -V.Lane.infinity
   var scaledSum = 0.0  // Σ e^(z − largest), rescaled whenever a larger element comes
   var start = 0
   var segment = 0
   while start < columns {
     let count = min(SoftmaxPlan.segment, columns - start)
-    if arguments.softCap != 0 {
-      capLogits(logits + start, capped + start, count, V.Lane(arguments.softCap), as: V.self)
-    }
+    if hasCap { capLogits(logits + start, row.capped + start, count, V.Lane(arguments.softCap), as: V.self) }
     var maximum =
       ahead.start == source + start ? ahead.largest : largestElement(source + start, count, as: V.self)
     maxima[segment] = maximum
     // A segment of nothing but −∞ has exponentials of 0, not NaN.
     if maximum == -.infinity { maximum = 0 }
     if start == 0 { pivot = maximum }
-    if needsLinear {
-      let sums = linearSums(
-        source + start, count, pivot: pivot, smoothing: V.Lane(smoothing),
-        keep: V.Lane(1 - arguments.labelSmoothing),
-        probabilities: advance(probabilities, start), classWeights: advance(classWeights, start),
-        as: V.self)
-      linear += sums.linear
-      targetSum += sums.weight
-    }
-    let next = nextSegment(arguments, row, start, count, source)
-    let segmentSum: Double
-    if gradient != nil {
-      let destination = exponentials + start
-      let result = exponentialSum(
-        source + start, count, shift: maximum, scale: 1, next: next, as: V.self
-      ) { index, lanes, e in storeLanes(e, destination + index, lanes) }
-      segmentSum = result.sum
-      ahead.largest = result.nextLargest
-    } else {
-      let result = exponentialSum(
-        source + start, count, shift: maximum, scale: 1, next: next, as: V.self
-      ) { _, _, _ in }
-      segmentSum = result.sum
-      ahead.largest = result.nextLargest
-    }
-    // Capped logits lie at the same place for every row.
-    if arguments.softCap == 0 { ahead.start = UnsafeMutablePointer(mutating: next) }
+    let next = hasCap ? source + start : nextSegment(arguments, index, start, count, source)
+    let sums = segmentSums(
+      arguments, row, waiting, source, segment, shift: maximum, next: next, as: V.self)
+    // Capped logits lie at the same place for every other row.
+    if !hasCap { ahead = (next, sums.nextLargest) }
+    linear += sums.linear
+    if sums.targetSum != 0 { linear += sums.targetSum * (Double(maximum) - Double(pivot)) }
+    targetSum += sums.targetSum
+
     let larger = largest < maxima[segment] ? maxima[segment] : largest
     if larger != -.infinity {
-      let keep = largest == -.infinity ? 0 : exp(Double(largest) - Double(larger))
-      let added = maxima[segment] == -.infinity ? segmentSum : segmentSum * exp(Double(maximum) - Double(larger))
+      let keep = largest == -.infinity ? 0 : ratio(largest, larger)
+      let added = maxima[segment] == -.infinity ? sums.sum : sums.sum * ratio(maximum, larger)
       scaledSum = (scaledSum == 0 ? 0 : scaledSum * keep) + added
     } else {
-      scaledSum += segmentSum
+      scaledSum += sums.sum
     }
     largest = larger
     start += count
     segment += 1
   }
+  addLabelTerm(waiting, arguments)
+  waiting.gradient = nil
   // All logits −∞: no distribution.
   if largest == -.infinity { scaledSum = .nan }
   let logSum = log(scaledSum)  // lse − largest
@@ -130,8 +133,9 @@ private func softmaxCrossEntropyRow<V: KernelVector>(
 
   // The loss: (Σ τ)·lse − Σ τ·z, both relative to the maximum.
   let labelWeight: Double
-  if label >= 0 {
-    let classWeight = classWeights == nil ? 1 : Double(classWeights![label])
+  if row.label >= 0 {
+    let classWeight = arguments.classWeights == nil ? 1 : Double(arguments.classWeights![row.label])
+    let smoothing = arguments.labelSmoothing / Double(columns)
     labelWeight = (1 - arguments.labelSmoothing) * classWeight
     targetSum = labelWeight + smoothing * arguments.classWeightSum
     let own = labelWeight == 0 ? 0 : labelWeight * (logSum - (labelLogit - Double(largest)))
@@ -146,27 +150,155 @@ private func softmaxCrossEntropyRow<V: KernelVector>(
     linear = targetSum * (logSum + (Double(largest) - Double(pivot))) - linear
   }
   let loss = weight * (linear + arguments.zLoss * logSumExp * logSumExp)
-  guard let gradient else { return loss }
+  guard row.gradient != nil else { return loss }
 
-  // Pass B: scale the exponentials of each segment and subtract the targets.
   let outer = arguments.gradientScale * weight
   let factor = outer * (targetSum + 2 * arguments.zLoss * logSumExp) / scaledSum
-  let labelTerm = V.Lane(outer * labelWeight)
-  start = 0
-  segment = 0
-  while start < columns {
-    let end = min(start + SoftmaxPlan.segment, columns)
-    let maximum = maxima[segment] == -.infinity && largest != -.infinity ? 0 : maxima[segment]
-    let relative = maxima[segment] == -.infinity && largest != -.infinity ? 0 : Double(maximum) - Double(largest)
-    let scale = V(lane: V.Lane(factor * exp(relative)))
-    writeGradient(
-      arguments, from: start, to: end, scale: scale, outer: outer, exponentials: UnsafePointer(exponentials),
-      gradient: gradient, probabilities: probabilities, capped: UnsafePointer(capped), label: label,
-      labelTerm: labelTerm, as: V.self)
-    start = end
-    segment += 1
+  for segment in 0..<SoftmaxPlan.segments(columns) {
+    let maximum = maxima[segment]
+    let isEmpty = maximum == -.infinity && largest != -.infinity
+    row.scales[segment] = V.Lane(factor * (isEmpty ? 1 : ratio(maximum, largest)))
+  }
+  row.targetScale = V.Lane(-outer)
+  row.labelTerm = 0
+  if row.label >= 0 {
+    let term = outer * labelWeight
+    let carried = V.Lane(
+      Double(row.exponentials[row.label]) - term / Double(row.scales[row.label / SoftmaxPlan.segment]))
+    if carried.isFinite { row.exponentials[row.label] = carried } else { row.labelTerm = V.Lane(term) }
   }
   return loss
+}
+
+/// e^(maximum − larger); most rows have one segment, whose maximum is the larger one.
+@inline(__always)
+private func ratio<Lane: KernelScalar>(_ maximum: Lane, _ larger: Lane) -> Double {
+  maximum == larger ? 1 : exp(Double(maximum) - Double(larger))
+}
+
+/// The sums of one segment, while the gradient of the same segment of the waiting row is written; without `next`
+/// only the gradient.
+@inline(__always)
+private func segmentSums<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, shift: V.Lane, next: UnsafePointer<V.Lane>?, as: V.Type
+) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
+  arguments.probabilities == nil && arguments.labelSmoothing == 0 && arguments.softCap == 0
+    ? plainSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
+    : generalSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
+}
+
+@inline(never)
+private func plainSegmentSums<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ next: UnsafePointer<V.Lane>?, as: V.Type
+) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
+  segmentSums(arguments, row, waiting, source, segment, shift, next, hasTargets: false, as: V.self)
+}
+
+@inline(never)
+private func generalSegmentSums<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ next: UnsafePointer<V.Lane>?, as: V.Type
+) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
+  segmentSums(arguments, row, waiting, source, segment, shift, next, hasTargets: true, as: V.self)
+}
+
+/// - Parameter hasTargets: Whether classes other than the label have targets, or logits are capped. A constant
+///   where this is compiled, so that the plain loop carries nothing of it.
+@inline(__always)
+private func segmentSums<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ next: UnsafePointer<V.Lane>?,
+  hasTargets: Bool, as: V.Type
+) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
+  let zero = V(lane: 0)
+  let start = segment * SoftmaxPlan.segment
+  let count = min(SoftmaxPlan.segment, arguments.columns - start)
+  // Into locals, because for all the compiler knows the stores below may change what arguments point to.
+  let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
+  let probabilities = advance(row.probabilities, start)
+  let classWeights = advance(arguments.classWeights, start)
+  let smoothing = V(arguments.labelSmoothing / Double(arguments.columns))
+  let keep = V(1 - arguments.labelSmoothing)
+
+  @inline(__always)
+  func target(_ probabilities: UnsafePointer<V.Lane>?, _ index: Int, _ lanes: Int) -> V {
+    var target = smoothing
+    if let probabilities {
+      target = V.multiplyAdd(loadLanes(probabilities + index, lanes, as: V.self), keep, target)
+    }
+    if let classWeights { target = target * loadLanes(classWeights + index, lanes, as: V.self) }
+    return target
+  }
+
+  // The waiting row.
+  let isWaiting = waiting.gradient != nil
+  let output = (waiting.gradient ?? row.exponentials) + start
+  let waitingExponentials = UnsafePointer(waiting.exponentials + start)
+  let waitingProbabilities = advance(waiting.probabilities, start)
+  let capped = UnsafePointer(waiting.capped + start)
+  let (scale, targetScale) = (V(lane: isWaiting ? waiting.scales[segment] : 0), V(lane: waiting.targetScale))
+  let (hasCap, inverseCap) = (arguments.softCap != 0, V(arguments.softCap == 0 ? 0 : 1 / arguments.softCap))
+  let streams = arguments.streams
+
+  @inline(__always)
+  func gradient(_ index: Int, _ lanes: Int) -> V {
+    let e = loadLanes(waitingExponentials + index, lanes, as: V.self)
+    guard hasTargets else { return e * scale }
+    let value = V.multiplyAdd(e, scale, targetScale * target(waitingProbabilities, index, lanes))
+    guard hasCap else { return value }
+    let ratio = loadLanes(capped + index, lanes, as: V.self) * inverseCap
+    return value * (1 - ratio * ratio)
+  }
+
+  // Whole lines of the waiting gradient begin a little later than the vectors of this row.
+  let (lead, end) = wholeLines(isWaiting ? output : nil, count, streams, as: V.self)
+  if lead > 0 { gradient(0, lead).store(output, count: lead) }
+  var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
+  if let next {
+    var (linear, targetSum) = (zero, zero)
+    let sums = exponentialSum(source + start, count, shift: shift, scale: 1, next: next, as: V.self) {
+      index, lanes, shifted, e in
+      if lead + index < end {
+        gradient(lead + index, V.laneCount).store(output + (lead + index), streams: streams)
+      }
+      if hasTargets {
+        var target = target(probabilities, index, lanes)
+        if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
+        // A target of 0 counts 0 even on −∞.
+        linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
+        targetSum = targetSum + target
+      }
+      if writes { storeLanes(e, exponentials + index, lanes) }
+    } flush: {
+      guard hasTargets else { return }
+      result.linear += linear.total
+      result.targetSum += targetSum.total
+      (linear, targetSum) = (zero, zero)
+    }
+    result.sum = sums.sum
+    result.nextLargest = sums.nextLargest
+  }
+  if isWaiting {
+    let rest = next == nil ? lead : end
+    forEachVector(from: rest, to: count, destination: output, streams: streams, as: V.self, gradient)
+  }
+  return result
+}
+
+/// The label's part of a gradient, where it could not be put into the exponential.
+@inline(__always)
+private func addLabelTerm<Lane: KernelScalar>(
+  _ row: SoftmaxRow<Lane>, _ arguments: SoftmaxCrossEntropyArguments<Lane>
+) {
+  guard let gradient = row.gradient, row.labelTerm != 0 else { return }
+  var slope: Lane = 1
+  if arguments.softCap != 0 {
+    let ratio = row.capped[row.label] / Lane(arguments.softCap)
+    slope = 1 - ratio * ratio
+  }
+  gradient[row.label] -= row.labelTerm * slope
 }
 
 /// The segment to read ahead: the next one of the row or the first of the next row, if it is as long as this one.
@@ -177,79 +309,11 @@ private func nextSegment<Lane: KernelScalar>(
   _ source: UnsafePointer<Lane>
 ) -> UnsafePointer<Lane> {
   let end = start + count
-  guard arguments.softCap == 0 else { return source + start }
   if end == arguments.columns {
     guard start == 0, row + 1 < arguments.rows else { return source + start }
     return source + arguments.logitsStride
   }
   return min(SoftmaxPlan.segment, arguments.columns - end) == count ? source + end : source + start
-}
-
-/// One segment of pass B.
-@inline(__always)
-private func writeGradient<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, from start: Int, to end: Int, scale: V, outer: Double,
-  exponentials: UnsafePointer<V.Lane>, gradient: UnsafeMutablePointer<V.Lane>,
-  probabilities: UnsafePointer<V.Lane>?, capped: UnsafePointer<V.Lane>, label: Int, labelTerm: V.Lane,
-  as: V.Type
-) {
-  let smoothing = arguments.labelSmoothing / Double(arguments.columns)
-  let inverseCap = V(lane: V.Lane(arguments.softCap == 0 ? 0 : 1 / arguments.softCap))
-  let hasCap = arguments.softCap != 0
-
-  @inline(__always)
-  func write(_ from: Int, _ to: Int, _ target: (Int, Int) -> V) {
-    forEachVector(from: from, to: to, destination: gradient, streams: arguments.streams, as: V.self) {
-      index, lanes in
-      let e = loadLanes(exponentials + index, lanes, as: V.self)
-      var value = V.multiplyAdd(e, scale, target(index, lanes))
-      if hasCap {
-        let ratio = loadLanes(capped + index, lanes, as: V.self) * inverseCap
-        value = value * (V(lane: 1) - ratio * ratio)
-      }
-      return value
-    }
-  }
-
-  if let probabilities {
-    let keep = V(lane: V.Lane(-outer * (1 - arguments.labelSmoothing)))
-    let spread = V(lane: V.Lane(-outer * smoothing))
-    if let classWeights = arguments.classWeights {
-      write(start, end) { index, lanes in
-        V.multiplyAdd(keep, loadLanes(probabilities + index, lanes, as: V.self), spread)
-          * loadLanes(classWeights + index, lanes, as: V.self)
-      }
-    } else {
-      write(start, end) { index, lanes in
-        V.multiplyAdd(keep, loadLanes(probabilities + index, lanes, as: V.self), spread)
-      }
-    }
-    return
-  }
-
-  let spread = V(lane: V.Lane(-outer * smoothing))
-  // Streamed lines must not be touched again, so the label's line is written in its turn.
-  let splits = arguments.streams && label >= start && label < end
-  let borders = splits ? (label, label + 1) : (end, end)
-  if smoothing != 0, let classWeights = arguments.classWeights {
-    write(start, borders.0) { index, lanes in spread * loadLanes(classWeights + index, lanes, as: V.self) }
-    write(borders.1, end) { index, lanes in spread * loadLanes(classWeights + index, lanes, as: V.self) }
-  } else {
-    write(start, borders.0) { _, _ in spread }
-    write(borders.1, end) { _, _ in spread }
-  }
-  guard label >= start, label < end else { return }
-  var slope: V.Lane = 1
-  if hasCap {
-    let ratio = capped[label] * inverseCap[0]
-    slope = 1 - ratio * ratio
-  }
-  if splits {
-    let classWeight = smoothing != 0 && arguments.classWeights != nil ? arguments.classWeights![label] : 1
-    gradient[label] = (exponentials[label] * scale[0] + spread[0] * classWeight - labelTerm) * slope
-  } else {
-    gradient[label] -= labelTerm * slope
-  }
 }
 
 /// c·tanh(x/c) of every element.
@@ -262,35 +326,4 @@ private func capLogits<V: KernelVector>(
   forEachVector(from: 0, to: count, destination: destination, streams: false, as: V.self) { index, lanes in
     cap * V.tanh(loadLanes(source + index, lanes, as: V.self) * inverse)
   }
-}
-
-/// Σ τ·(z − pivot) and, for probabilities, Σ τ; a target of 0 counts 0 even on −∞.
-@inline(__always)
-private func linearSums<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ count: Int, pivot: V.Lane, smoothing: V.Lane, keep: V.Lane,
-  probabilities: UnsafePointer<V.Lane>?, classWeights: UnsafePointer<V.Lane>?, as: V.Type
-) -> (linear: Double, weight: Double) {
-  let (pivot, smoothing, keep) = (V(lane: pivot), V(lane: smoothing), V(lane: keep))
-  var (linear, weight) = (0.0, 0.0)
-  var index = 0
-  while index < count {
-    let end = min(index + 32 * V.laneCount, count)
-    var (lanesOfLinear, lanesOfWeight) = (V(lane: 0), V(lane: 0))
-    while index < end {
-      let lanes = min(V.laneCount, count - index)
-      var target = smoothing
-      if let probabilities {
-        target = V.multiplyAdd(loadLanes(probabilities + index, lanes, as: V.self), keep, smoothing)
-      }
-      if let classWeights { target = target * loadLanes(classWeights + index, lanes, as: V.self) }
-      if lanes < V.laneCount { target = V(lane: 0).replacing(with: target, where: V.first(lanes)) }
-      let term = target * (loadLanes(source + index, lanes, as: V.self) - pivot)
-      lanesOfLinear = lanesOfLinear + term.replacing(with: V(lane: 0), where: target .== V(lane: 0))
-      lanesOfWeight = lanesOfWeight + target
-      index += lanes
-    }
-    linear += lanesOfLinear.total
-    weight += lanesOfWeight.total
-  }
-  return (linear, weight)
 }

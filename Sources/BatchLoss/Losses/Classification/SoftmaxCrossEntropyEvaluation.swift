@@ -13,9 +13,11 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
   let gradient: RowMajor<Scalar>?
   let engine: Engine
 
-  /// Rows a block: about 256 KiB of `Float` logits.
+  /// Rows a block: about 256 KiB of `Float` logits. Of wide rows several, because the gradient of one is written
+  /// beside the exponentials of the next, but not so many that there is nothing left to share.
   private var partition: BlockPartition {
-    BlockPartition(of: logits.rows, blockSize: max(1, 65536 / max(1, logits.columns)))
+    let several = max(1, min(8, logits.rows / 32))
+    return BlockPartition(of: logits.rows, blockSize: max(several, 65536 / max(1, logits.columns)))
   }
 
   // MARK: Targets
