@@ -53,8 +53,40 @@ package struct KLDivergenceArguments<Scalar: KernelScalar> {
     self.scratch = scratch
   }
 
-  /// Scratch elements that a row of `columns` needs: the exponentials of both sides.
-  package static func scratchCount(columns: Int) -> Int { 2 * ((columns + 15) & ~15) }
+  /// Scratch elements that a block of rows of `columns` needs: the exponentials of both sides of two rows.
+  package static func scratchCount(columns: Int) -> Int { 4 * padded(columns) }
+
+  /// Rounded up to whole vectors.
+  package static func padded(_ count: Int) -> Int { (count + 15) & ~15 }
+}
+
+/// A row of two distributions from logits whose sums are known and whose gradients are still to be written.
+package struct KLDivergenceRow<Scalar: KernelScalar> {
+  package var input: UnsafePointer<Scalar>
+  package var target: UnsafePointer<Scalar>
+  package var inputShift: Scalar = 0
+  package var targetShift: Scalar = 0
+  /// Exponentials relative to the shifts.
+  package var inputExponentials: UnsafeMutablePointer<Scalar>
+  package var targetExponentials: UnsafeMutablePointer<Scalar>
+  package var inputGradient: UnsafeMutablePointer<Scalar>?
+  package var targetGradient: UnsafeMutablePointer<Scalar>?
+  /// The gradient by the input is `inputFactor`·e^x + `targetFactor`·e^u.
+  package var inputFactor: Scalar = 0
+  package var targetFactor: Scalar = 0
+  /// The gradient by the target is `outer`·e^u·(log e^u − log e^x + `offset`).
+  package var outer: Scalar = 0
+  package var offset: Scalar = 0
+
+  package init(
+    input: UnsafePointer<Scalar>, target: UnsafePointer<Scalar>,
+    inputExponentials: UnsafeMutablePointer<Scalar>, targetExponentials: UnsafeMutablePointer<Scalar>
+  ) {
+    self.input = input
+    self.target = target
+    self.inputExponentials = inputExponentials
+    self.targetExponentials = targetExponentials
+  }
 }
 
 /// Evaluates the KL divergence over one block of rows.

@@ -8,6 +8,9 @@ import Glibc
 /// cache; no n×K intermediate exists.
 @inline(__always)
 func klDivergence<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.Lane>, as: V.Type) {
+  if case .logits = arguments.inputForm, case .logits = arguments.targetForm {
+    return klDivergenceOfLogits(&arguments, as: V.self)
+  }
   var sum = 0.0
   var active = 0
   for row in 0..<arguments.rows {
@@ -17,8 +20,8 @@ func klDivergence<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.La
     if weight == 0 {
       loss = 0
       let (input, target) = (arguments.inputGradient, arguments.targetGradient)
-      if let input { clear(input + row * arguments.inputGradientStride, arguments, as: V.self) }
-      if let target { clear(target + row * arguments.targetGradientStride, arguments, as: V.self) }
+      if let input { clearRow(input + row * arguments.inputGradientStride, arguments, as: V.self) }
+      if let target { clearRow(target + row * arguments.targetGradientStride, arguments, as: V.self) }
     } else {
       loss = klDivergenceRow(arguments, row, weight, as: V.self)
     }
@@ -30,8 +33,9 @@ func klDivergence<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.La
   arguments.active = active
 }
 
+/// Zeros for a row that counts for nothing.
 @inline(__always)
-private func clear<V: KernelVector>(
+func clearRow<V: KernelVector>(
   _ gradient: UnsafeMutablePointer<V.Lane>, _ arguments: KLDivergenceArguments<V.Lane>, as: V.Type
 ) {
   forEachVector(

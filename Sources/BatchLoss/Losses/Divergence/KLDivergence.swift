@@ -138,7 +138,9 @@ private struct KLDivergenceEvaluation<Scalar: LossScalar> {
     let targetGradient = writes ? targetGradient : nil
     let streams =
       gradient.map(NonTemporal.isWorthwhile) ?? false || targetGradient.map(NonTemporal.isWorthwhile) ?? false
-    let partition = BlockPartition(of: input.rows, blockSize: 32768 / input.columns)
+    // Of wide rows several, because the gradients of one are written beside the exponentials of the next.
+    let several = max(1, min(8, input.rows / 32))
+    let partition = BlockPartition(of: input.rows, blockSize: max(several, 32768 / input.columns))
     return engine.sum(overBlocks: partition.blocks) { block, workspace in
       let rows = partition[block]
       let first = rows.lowerBound
