@@ -36,6 +36,8 @@ private func plain<Loss: ElementwiseLoss, V: KernelVector>(
       let result = loss.evaluate(
         prediction: V.load(predictions + index), target: V.load(targets + index))
       losses = losses + result.loss
+      prefetch(after: predictions + index)
+      prefetch(after: targets + index)
       // One loop with branches that are always predicted: three loops would be three times the code.
       if streams {
         (result.derivative * scale).stream(gradient + index)

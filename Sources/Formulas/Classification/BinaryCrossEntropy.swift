@@ -22,19 +22,33 @@ public struct BinaryCrossEntropy: ElementwiseLoss {
   /// The cross-entropy and its derivative.
   @inlinable @inline(__always)
   public func evaluate<V: LossVector>(prediction: V, target: V) -> (loss: V, derivative: V) {
-    let positive = BinaryCrossEntropyOptions.smoothed(target, by: labelSmoothing)
-    let negative = 1 - positive
-    let weighted = positiveWeight == 1 ? positive : positiveWeight * positive
-    let tail = V.exp(nonPositive: -prediction.magnitude)
-    let isPositive = V(0) .< prediction
+    if positiveWeight == 1 && labelSmoothing == 0 {
+      // The masses add up to 1.
+      return Self.evaluate(prediction, positive: target, negative: 1 - target, total: V(1))
+    }
+    let smoothed = BinaryCrossEntropyOptions.smoothed(target, by: labelSmoothing)
+    let (positive, negative) = (positiveWeight * smoothed, 1 - smoothed)
+    return Self.evaluate(prediction, positive: positive, negative: negative, total: positive + negative)
+  }
+
+  /// - Parameters:
+  ///   - positive: What softplus(−x) is multiplied by.
+  ///   - negative: What softplus(x) is multiplied by.
+  ///   - total: The sum of both.
+  @inlinable @inline(__always)
+  static func evaluate<V: LossVector>(
+    _ x: V, positive: V, negative: V, total: V
+  ) -> (loss: V, derivative: V) {
+    let isPositive = V(0) .< x
+    let tail = V.exp(nonPositive: -x.magnitude)
     // What multiplies |x|: the probability mass on the wrong side.
-    let wrong = weighted.replacing(with: negative, where: isPositive)
-    let linear = (wrong * prediction.magnitude).replacing(with: V(0), where: wrong .== V(0))
-    let loss = V.multiplyAdd(weighted + negative, V.log(onePlusFraction: tail), linear)
-    let right = V(1) / (1 + tail)
-    let up = (tail * right).replacing(with: right, where: isPositive)  // σ(x)
-    let down = right.replacing(with: tail * right, where: isPositive)  // σ(−x)
-    return (loss, negative * up - weighted * down)
+    let wrong = positive.replacing(with: negative, where: isPositive)
+    let linear = (wrong * x.magnitude).replacing(with: V(0), where: wrong .== V(0))
+    let loss = V.multiplyAdd(total, V.log(onePlusFraction: tail), linear)
+    // σ(x) and σ(−x), both times 1 + e^(−|x|).
+    let up = tail.replacing(with: V(1), where: isPositive)
+    let down = V(1).replacing(with: tail, where: isPositive)
+    return (loss, (negative * up - positive * down) / (1 + tail))
   }
 }
 
