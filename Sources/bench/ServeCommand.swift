@@ -37,8 +37,13 @@ struct ServeCommand: ParsableCommand {
     if operation == "info" {
       return [
         "processor": Processor.name, "isa": try InstructionSet.current.rawValue,
-        "openblas": ProductProbe.libraryDescription, "peak_rss_bytes": residentPeak(),
+        "openblas": ProductProbe.libraryDescription, "peak_rss_bytes": ResidentMemory.peak,
       ]
+    }
+    if operation == "rates" {
+      let engine = Engine(configuration: try Engine.Configuration(workerCount: request["workers"] as? Int))
+      let limits = try Limits(engine: engine)
+      return ["bytes_per_second": limits.bandwidth, "flops_per_second": limits.products!]
     }
     guard let session else { throw UsageError("nothing is loaded") }
     switch operation {
@@ -46,7 +51,7 @@ struct ServeCommand: ParsableCommand {
     case "gradient":
       guard let path = request["path"] as? String else { throw UsageError("expected a \"path\"") }
       return ["gradients": try session.writeGradients(path)]
-    case "limit": return try session.limit()
+    case "work": return session.work()
     default: throw UsageError("'\(operation)' is no operation")
     }
   }
@@ -138,12 +143,11 @@ private final class Session {
     return files
   }
 
-  func limit() throws -> [String: Any] {
+  /// What must be moved, and computed in matrix products.
+  func work() -> [String: Any] {
     let written = problem.gradients.values.reduce(0) { $0 + $1.count }
     let read = problem.matrices.values.reduce(0) { $0 + $1.elements.count }
-    let bytes = (read + written) * 4
-    let seconds = try Limits(engine: engine).seconds(bytes: bytes, flops: 0, costOnly: false)
-    return ["limit_ms": seconds * 1e3, "bytes": bytes, "flops": 0]
+    return ["bytes": (read + written) * MemoryLayout<Float>.stride, "flops": 0]
   }
 
   deinit { memory.forEach { $0.deallocate() } }

@@ -13,12 +13,14 @@ struct Workload: Sendable {
   let traffic: @Sendable (Dimensions) -> (read: Int, written: Int)
   /// Floating-point operations of matrix products.
   let flops: @Sendable (Dimensions) -> Double
+  /// Whether the gradient may replace the input.
+  let evaluatesInPlace: Bool
 
   init(
     _ name: String, loss: String? = nil, options: LossOptions = LossOptions(), shapes: [Dimensions],
     inputs: @escaping @Sendable (Dimensions) -> [InputRecipe],
     traffic: @escaping @Sendable (Dimensions) -> (read: Int, written: Int),
-    flops: @escaping @Sendable (Dimensions) -> Double = { _ in 0 }
+    flops: @escaping @Sendable (Dimensions) -> Double = { _ in 0 }, evaluatesInPlace: Bool = false
   ) {
     self.name = name
     self.loss = loss ?? name
@@ -27,6 +29,7 @@ struct Workload: Sendable {
     self.inputs = inputs
     self.traffic = traffic
     self.flops = flops
+    self.evaluatesInPlace = evaluatesInPlace
   }
 
   static func named(_ name: String) throws -> Workload {

@@ -22,7 +22,7 @@ extension Workload {
           InputRecipe(.targets, $0[.rows], $0[.columns], content: targets),
         ]
       },
-      traffic: { (2 * $0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) })
+      traffic: { (2 * $0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true)
   }
 
   private static let softmax: [Workload] = [
@@ -43,7 +43,7 @@ extension Workload {
           InputRecipe(.targets, rows, content: .labels(0..<columns)),
         ] + (smoothed ? [InputRecipe(.classWeights, columns, content: .uniform)] : [])
       },
-      traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) })
+      traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true)
   }
 
   private static let klDivergence = Workload(
@@ -68,5 +68,6 @@ extension Workload {
         InputRecipe(.targets, $0[.batch], $0[.labels], content: .labels(1..<max(2, $0[.classes]))),
       ]
     },
-    traffic: { ($0[.time] * $0[.batch] * $0[.classes], $0[.time] * $0[.batch] * $0[.classes]) })
+    traffic: { ($0[.time] * $0[.batch] * $0[.classes], $0[.time] * $0[.batch] * $0[.classes]) },
+    evaluatesInPlace: true)
 }
