@@ -44,13 +44,15 @@ test: setup ## Run every test, on every instruction set that this processor has
 check-commands: setup ## Run the commands on small inputs: the demo, mistakes, and every benchmark once
 	swift build -c release
 	Examples/digits/run.sh
+	Examples/embeddings/run.sh
 	Scripts/check_batch_loss.sh
 	Scripts/check_bench.sh
 
 .PHONY: demo
-demo: setup ## Evaluate a classifier of handwritten digits and compare with scikit-learn
+demo: setup ## Evaluate losses on handwritten digits and compare with scikit-learn and PyTorch
 	swift build -c release --product batch-loss
 	Examples/digits/run.sh
+	Examples/embeddings/run.sh
 
 .PHONY: check-elementary-functions
 check-elementary-functions: setup ## Check exp, log and the others at every float there is (minutes)

@@ -91,7 +91,10 @@ let package = Package(
       path: "Tests/TestSupport", swiftSettings: [.unsafeFlags(["-O"])]),
     .testTarget(
       name: "BatchLossTests",
-      dependencies: ["BatchLoss", "BatchLossFormulas", "BatchLossKernelInterface", "BatchLossTestSupport"],
+      dependencies: [
+        "BatchLoss", "BatchLossCatalog", "BatchLossFormulas", "BatchLossKernelInterface", "BatchLossTensorFiles",
+        "BatchLossTestSupport",
+      ],
       path: "Tests/BatchLossTests"),
     .executableTarget(
       name: "BatchLossAccuracy",
