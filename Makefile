@@ -56,15 +56,19 @@ demo: setup ## Evaluate a classifier of handwritten digits and compare with scik
 check-elementary-functions: setup ## Check exp, log and the others at every float there is (minutes)
 	swift run -c release BatchLossAccuracy
 
+# torch.compile needs a compiler of C++.
+compare compare-commits: PACKAGES += g++
+
 .PHONY: compare
-compare: build ## Measure against PyTorch and JAX (NAMES="huber ctc" for some); writes docs/benchmarks.md
+compare: setup ## Measure against PyTorch and JAX (NAMES="huber ctc" for some); writes docs/benchmarks.md
 	Benchmarks/setup.sh
+	swift build -c release --product bench
 	.venv/bin/python Benchmarks/compare.py $(NAMES)
 
 .PHONY: compare-commits
-compare-commits: setup ## Measure this tree against another commit: make compare-commits BASE=main
+compare-commits: setup ## Measure the last commit against another (BASE=main NAMES="huber ctc")
 	Benchmarks/setup.sh
-	.venv/bin/python Benchmarks/compare_commits.py $(BASE) HEAD $(NAMES)
+	.venv/bin/python Benchmarks/compare_commits.py $(or $(BASE),$(error make compare-commits needs BASE=a commit)) HEAD $(NAMES)
 
 .PHONY: lint
 lint: ## Check the format of the Swift sources
