@@ -23,7 +23,7 @@ import numpy as np
 
 import report
 from participants import REFERENCE, Child, Participant, ParticipantError, Times, interleave, ours, peers
-from workloads import STANDING, WORKLOADS, Dimensions, Workload
+from workloads import WORKLOADS, Dimensions, Workload
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("results.json")
@@ -37,7 +37,7 @@ def main() -> None:
     if options.list:
         for name, workload in WORKLOADS.items():
             shape = " ".join(f"{k}={v}" for k, v in workload.dimensions.items())
-            print(f"{name:42} {shape}" + ("" if name in STANDING else "  (only if named)"))
+            print(f"{name:42} {shape}")
         return
     chosen = select(options.workloads)
     if not options.peers_only and not options.bench.exists():
@@ -78,7 +78,7 @@ def parse() -> argparse.Namespace:
 def select(patterns: list[str]) -> list[Workload]:
     """A pattern is a name, the name of a loss, or has wildcards."""
     if not patterns:
-        return list(STANDING.values())
+        return list(WORKLOADS.values())
     chosen: dict[str, Workload] = {}
     for pattern in patterns:
         found = {n: w for n, w in WORKLOADS.items() if w.loss == pattern or fnmatch.fnmatchcase(n, pattern)}

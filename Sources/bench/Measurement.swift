@@ -51,7 +51,7 @@ struct Measurement: Encodable {
     let median = times.count.isMultiple(of: 2) ? (times[middle - 1] + times[middle]) / 2 : times[middle]
     let traffic = workload.traffic(shape)
     let bytes = (traffic.read + (options.costOnly ? 0 : traffic.written)) * MemoryLayout<Scalar>.stride
-    let flops = workload.flops(shape)
+    let flops = workload.flops(shape, costOnly: options.costOnly)
     let limit = limits.seconds(bytes: bytes, flops: flops)
     return Measurement(
       name: workload.name, shape: shape.description,

@@ -2,7 +2,7 @@ import BatchLossCatalog
 
 extension Workload {
   /// Every workload; a new one is added here.
-  static let all: [Workload] = elementwise + softmax + [klDivergence, ctc]
+  static let all: [Workload] = elementwise + softmax + [klDivergence] + embeddings + [ctc]
 
   private static let elementwiseShape = Dimensions([.rows: 4096, .columns: 4096])
 
@@ -34,7 +34,8 @@ extension Workload {
   /// Smoothed means label smoothing and class weights.
   private static func softmax(_ name: String, shapes: [[Int]], smoothed: Bool = false) -> Workload {
     Workload(
-      name, loss: "softmax-cross-entropy", options: LossOptions(smoothed ? [.labelSmoothing: 0.1] : [:]),
+      name, entry: LossCatalog["softmax-cross-entropy"],
+      options: LossOptions(smoothed ? [.labelSmoothing: 0.1] : [:]),
       shapes: shapes.map { Dimensions([.rows: $0[0], .columns: $0[1]]) },
       inputs: { shape in
         let (rows, columns) = (shape[.rows], shape[.columns])
