@@ -37,7 +37,7 @@ test: setup ## Run every test, on every instruction set that this processor has
 	  echo "== $$level"; \
 	  BATCHLOSS_ISA=$$level swift test -c release --skip-build --filter BatchLossTests; \
 	done
-	$(MAKE) --no-print-directory check-commands
+	$(MAKE) --no-print-directory check-losses check-commands
 	Scripts/check_client.sh
 
 .PHONY: check-commands
@@ -52,9 +52,18 @@ demo: setup ## Evaluate a classifier of handwritten digits and compare with scik
 	swift build -c release --product batch-loss
 	Examples/digits/run.sh
 
+.PHONY: check-losses
+check-losses: setup ## Hold every loss against its definition in 80-bit arithmetic, on every instruction set
+	swift build -c release --product BatchLossAccuracy
+	swift build -c release --product bench
+	for level in $$(.build/release/bench levels); do \
+	  BATCHLOSS_ISA=$$level .build/release/BatchLossAccuracy losses; \
+	done
+
 .PHONY: check-elementary-functions
 check-elementary-functions: setup ## Check exp, log and the others at every float there is (minutes)
-	swift run -c release BatchLossAccuracy
+	swift build -c release --product BatchLossAccuracy
+	.build/release/BatchLossAccuracy functions
 
 # torch.compile needs a compiler of C++.
 compare compare-commits: PACKAGES += g++
