@@ -99,7 +99,7 @@ let package = Package(
     .executableTarget(
       name: "BatchLossAccuracy",
       dependencies: [
-        "BatchLoss", "BatchLossKernelInterface", "BatchLossTestSupport",
+        "BatchLoss", "BatchLossCatalog", "BatchLossKernelInterface", "BatchLossTestSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Tests/Accuracy"),

@@ -3,61 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-Entry = dict[str, Any]
-OURS = "BatchLoss"
+import goals
+from results import (
+    OURS,
+    Entry,
+    best_peer,
+    better_allocator,
+    fraction_of_limit,
+    mebibytes,
+    milliseconds,
+    percent,
+    scientific,
+    times,
+)
+
 COLUMNS = ["PyTorch", "torch.compile", "JAX"]
 BEGIN, END = "<!-- results: begin (written by make compare) -->", "<!-- results: end -->"
 
 
-# MARK: - Reading an entry
-
-
-def timed(entry: Entry) -> dict[str, Entry]:
-    return {label: p for label, p in entry["participants"].items() if "median_ms" in p}
-
-
-def better_allocator(entry: Entry, name: str) -> tuple[str, Entry] | None:
-    """The faster of a peer's two processes."""
-    found = {label: p for label, p in timed(entry).items() if label.removesuffix(", tuned") == name}
-    return min(found.items(), key=lambda item: item[1]["median_ms"], default=None)
-
-
-def best_peer(entry: Entry) -> tuple[str, Entry] | None:
-    found = {label: p for label, p in timed(entry).items() if label != OURS}
-    return min(found.items(), key=lambda item: item[1]["median_ms"], default=None)
-
-
-def fraction_of_limit(entry: Entry) -> float | None:
-    mine = timed(entry).get(OURS)
-    return entry["limit"]["limit_ms"] / mine["median_ms"] if mine and entry.get("limit") else None
-
-
 # MARK: - Cells
-
-
-def milliseconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.{max(0, 2 - max(0, math.floor(math.log10(value))))}f}"
-
-
-def mebibytes(value: float | None) -> str:
-    return "" if value is None else f"{value / 2**20:.0f}"
-
-
-def times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}×" if value < 10 else f"{value:.0f}×"
-
-
-def percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.0f} %"
-
-
-def scientific(value: float | None) -> str:
-    return "" if value is None else f"{value:.0e}"
 
 
 def peer_cell(entry: Entry, name: str) -> str:
@@ -174,6 +142,7 @@ def section(results: dict[str, Entry]) -> list[str]:
     details += ["cost", "gradient"]
     rows = [main_row(name, entry, peers) for name, entry in results.items()]
     every = [row for name, entry in results.items() for row in detail_rows(name, entry)]
+    aims = goals.rows(results)
     limits = [limit_row(name, entry) for name, entry in results.items() if entry.get("limit")]
     limit_header = ["work", "moved, MB", "of memory, ms", "products, GFLOP", "of products, ms", "limit, ms"]
     return [
@@ -184,6 +153,7 @@ def section(results: dict[str, Entry]) -> list[str]:
         "Medians. † marks a peer that was faster with the tuned allocator. The ratio is to the best peer, the median",
         "over the rounds. Memory is the peak resident size of our process and of the best peer's.",
         "",
+        *(["Goals:", "", *table(["work", "goal", "reached", ""], aims), ""] if aims else []),
         "<details><summary>How each limit is computed</summary>",
         "",
         *table(limit_header, limits),
