@@ -37,34 +37,49 @@ test: setup ## Run every test, on every instruction set that this processor has
 	  echo "== $$level"; \
 	  BATCHLOSS_ISA=$$level swift test -c release --skip-build --filter BatchLossTests; \
 	done
-	$(MAKE) --no-print-directory check-commands
+	$(MAKE) --no-print-directory check-losses check-commands
 	Scripts/check_client.sh
 
 .PHONY: check-commands
 check-commands: setup ## Run the commands on small inputs: the demo, mistakes, and every benchmark once
 	swift build -c release
 	Examples/digits/run.sh
+	Examples/embeddings/run.sh
 	Scripts/check_batch_loss.sh
 	Scripts/check_bench.sh
 
 .PHONY: demo
-demo: setup ## Evaluate a classifier of handwritten digits and compare with scikit-learn
+demo: setup ## Evaluate losses on handwritten digits and compare with scikit-learn and PyTorch
 	swift build -c release --product batch-loss
 	Examples/digits/run.sh
+	Examples/embeddings/run.sh
+
+.PHONY: check-losses
+check-losses: setup ## Hold every loss against its definition in 80-bit arithmetic, on every instruction set
+	swift build -c release --product BatchLossAccuracy
+	swift build -c release --product bench
+	for level in $$(.build/release/bench levels); do \
+	  BATCHLOSS_ISA=$$level .build/release/BatchLossAccuracy losses; \
+	done
 
 .PHONY: check-elementary-functions
 check-elementary-functions: setup ## Check exp, log and the others at every float there is (minutes)
-	swift run -c release BatchLossAccuracy
+	swift build -c release --product BatchLossAccuracy
+	.build/release/BatchLossAccuracy functions
+
+# torch.compile needs a compiler of C++.
+compare compare-commits: PACKAGES += g++
 
 .PHONY: compare
-compare: build ## Measure against PyTorch and JAX (NAMES="huber ctc" for some); writes docs/benchmarks.md
+compare: setup ## Measure against PyTorch and JAX (NAMES="huber ctc" for some); writes docs/benchmarks.md
 	Benchmarks/setup.sh
+	swift build -c release --product bench
 	.venv/bin/python Benchmarks/compare.py $(NAMES)
 
 .PHONY: compare-commits
-compare-commits: setup ## Measure this tree against another commit: make compare-commits BASE=main
+compare-commits: setup ## Measure the last commit against another (BASE=main NAMES="huber ctc")
 	Benchmarks/setup.sh
-	.venv/bin/python Benchmarks/compare_commits.py $(BASE) HEAD $(NAMES)
+	.venv/bin/python Benchmarks/compare_commits.py $(or $(BASE),$(error make compare-commits needs BASE=a commit)) HEAD $(NAMES)
 
 .PHONY: lint
 lint: ## Check the format of the Swift sources

@@ -92,12 +92,15 @@ let package = Package(
       path: "Tests/TestSupport", swiftSettings: [.unsafeFlags(["-O"])]),
     .testTarget(
       name: "BatchLossTests",
-      dependencies: ["BatchLoss", "BatchLossFormulas", "BatchLossKernelInterface", "BatchLossTestSupport"],
+      dependencies: [
+        "BatchLoss", "BatchLossCatalog", "BatchLossFormulas", "BatchLossKernelInterface", "BatchLossTensorFiles",
+        "BatchLossTestSupport",
+      ],
       path: "Tests/BatchLossTests"),
     .executableTarget(
       name: "BatchLossAccuracy",
       dependencies: [
-        "BatchLoss", "BatchLossKernelInterface", "BatchLossTestSupport",
+        "BatchLoss", "BatchLossCatalog", "BatchLossKernelInterface", "BatchLossTestSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Tests/Accuracy"),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
-import functools
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +23,7 @@ import numpy as np
 
 import report
 from participants import REFERENCE, Child, Participant, ParticipantError, Times, interleave, ours, peers
-from workloads import STANDING, WORKLOADS, Dimensions, Workload
+from workloads import WORKLOADS, Dimensions, Workload
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("results.json")
@@ -37,17 +37,18 @@ def main() -> None:
     if options.list:
         for name, workload in WORKLOADS.items():
             shape = " ".join(f"{k}={v}" for k, v in workload.dimensions.items())
-            print(f"{name:42} {shape}" + ("" if name in STANDING else "  (only if named)"))
+            print(f"{name:42} {shape}")
         return
     chosen = select(options.workloads)
     if not options.peers_only and not options.bench.exists():
         sys.exit(f"compare: {options.bench} is missing; build it first: swift build -c release --product bench")
     if os.getloadavg()[0] > 1 and not options.smoke:
         note("compare: the machine is busy with other work, which will show in the times")
+    rates = {} if options.peers_only else machine_rates(options)
     healthy, writes = True, not (options.smoke or options.peers_only)
     with Pool(options.workers, keep=options.smoke) as pool:
         for workload in chosen:
-            entry = Comparison(workload, options, pool).result()
+            entry = Comparison(workload, options, pool, rates).result()
             print(report.plain(workload.name, entry), flush=True)
             healthy = healthy and is_healthy(entry, options.peers_only)
             if writes:
@@ -77,7 +78,7 @@ def parse() -> argparse.Namespace:
 def select(patterns: list[str]) -> list[Workload]:
     """A pattern is a name, the name of a loss, or has wildcards."""
     if not patterns:
-        return list(STANDING.values())
+        return list(WORKLOADS.values())
     chosen: dict[str, Workload] = {}
     for pattern in patterns:
         found = {n: w for n, w in WORKLOADS.items() if w.loss == pattern or fnmatch.fnmatchcase(n, pattern)}
@@ -138,10 +139,11 @@ class Pool:
 class Comparison:
     """One workload: inputs to files, agreement, rounds."""
 
-    def __init__(self, workload: Workload, options: argparse.Namespace, pool: Pool) -> None:
+    def __init__(self, workload: Workload, options: argparse.Namespace, pool: Pool, rates: dict[str, float]) -> None:
         self.workload = workload
         self.options = options
         self.pool = pool
+        self.rates = rates
         self.dimensions: Dimensions = workload.smoke if options.smoke else workload.dimensions
         self.outcome: dict[str, dict[str, Any]] = {}
         self.environment: dict[str, Any] = machine()
@@ -236,8 +238,7 @@ class Comparison:
     def time(self, children: dict[str, Child]) -> None:
         if not children:
             return
-        runs = {label: functools.partial(run, child) for label, child in children.items()}
-        times, failed = interleave(runs, self.options.repeat, self.options.warmup)
+        times, failed = interleave(children, self.options.repeat, self.options.warmup)
         for label, reason in failed.items():
             self.fail(label, reason)
         for label, measured in times.items():
@@ -245,15 +246,11 @@ class Comparison:
             self.outcome[label]["peak_rss_bytes"] = children[label].request("info")["peak_rss_bytes"]
         if OURS in times:
             with contextlib.suppress(ParticipantError):
-                self.limit = children[OURS].request("limit")
+                self.limit = limit(children[OURS].request("work"), self.rates)
 
     def fail(self, label: str, reason: str) -> None:
         note(f"  {label}: {reason}")
         self.outcome[label] = self.outcome.get(label, {}) | {"failed": reason}
-
-
-def run(child: Child) -> float:
-    return float(child.request("run")["ms"])
 
 
 def summary(measured: Times, of_ours: Times | None) -> dict[str, Any]:
@@ -261,8 +258,15 @@ def summary(measured: Times, of_ours: Times | None) -> dict[str, Any]:
         "median_ms": measured.median,
         "min_ms": measured.minimum,
         "spread": measured.spread,
+        "page_faults": statistics.median(measured.page_faults),
         "ratio": measured.ratio(of_ours) if of_ours else None,
     }
+
+
+def limit(work: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
+    """The least time for what must be moved and multiplied, by the rates of this run."""
+    seconds = max(work["bytes"] / rates["bytes_per_second"], work["flops"] / rates["flops_per_second"])
+    return work | rates | {"limit_ms": seconds * 1e3}
 
 
 def agreement(evaluated: Evaluated, reference: Evaluated, jumps: bool) -> dict[str, float]:
@@ -294,6 +298,17 @@ def blocks(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 # MARK: - The machine
+
+
+def machine_rates(options: argparse.Namespace) -> dict[str, float]:
+    """What memory and matrix products reach with as many workers: once for all workloads of a run."""
+    child = Child(ours(options.bench, OURS), options.workers)
+    try:
+        return child.request("rates", workers=options.workers)
+    except ParticipantError as error:
+        sys.exit(f"compare: cannot measure the machine: {error}")
+    finally:
+        child.close()
 
 
 def machine() -> dict[str, Any]:

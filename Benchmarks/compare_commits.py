@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from compare import ROOT, note, run, select
+from compare import ROOT, note, select
 from participants import Child, Participant, ParticipantError, Times, interleave, ours
 from workloads import Workload
 
@@ -88,16 +87,16 @@ def built(revision: str, cache: Path) -> Path:
 def line(workload: Workload, participants: list[Participant], options: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory(prefix="compare-") as scratch, contextlib.ExitStack() as stack:
         inputs = workload.save_inputs(Path(scratch), workload.dimensions)
-        runs = {}
+        children = {}
         try:
             for participant in participants:
                 child = Child(participant, options.workers)
                 stack.callback(child.close)
                 child.request("load", **workload.load_request(inputs, options.workers))
-                runs[participant.label] = functools.partial(run, child)
+                children[participant.label] = child
         except ParticipantError as error:
             return f"{workload.name:44} {error}"
-        times, failed = interleave(runs, options.repeat, options.warmup)
+        times, failed = interleave(children, options.repeat, options.warmup)
     if failed:
         return f"{workload.name:44} {'; '.join(failed.values())}"
     before, after = (times[participant.label] for participant in participants)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,11 @@ TUNED_ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
+ONE_ARENA = {
+    # JAX allocates on threads of its own. Their arenas give heaps back whatever the threshold for trimming says, and
+    # cannot hold more than 64 MiB each, so that only the main arena keeps what was freed.
+    "MALLOC_ARENA_MAX": "1",
+}
 
 
 class ParticipantError(Exception):
@@ -33,12 +38,13 @@ class Participant:
     name: str
     command: Sequence[str]
     variant: str = ""
-    tuned: bool = False
+    allocator: Mapping[str, str] | None = None
+    """Variables that tune glibc's allocator; none for the stock one."""
     directory: Path = HERE
 
     @property
     def label(self) -> str:
-        return f"{self.name}, tuned" if self.tuned else self.name
+        return f"{self.name}, tuned" if self.allocator else self.name
 
 
 def ours(bench: Path, name: str = "BatchLoss") -> Participant:
@@ -48,15 +54,15 @@ def ours(bench: Path, name: str = "BatchLoss") -> Participant:
 def peers(extra: Sequence[str], tuned: bool) -> list[Participant]:
     """Each peer with the stock allocator, and with the tuned one if asked."""
     kinds = [
-        ("PyTorch", "torch_worker", "eager"),
-        ("torch.compile", "torch_worker", "compile"),
-        ("JAX", "jax_worker", "jit"),
-        *((name, "torch_worker", name) for name in extra),
+        ("PyTorch", "torch_worker", "eager", TUNED_ALLOCATOR),
+        ("torch.compile", "torch_worker", "compile", TUNED_ALLOCATOR),
+        ("JAX", "jax_worker", "jit", TUNED_ALLOCATOR | ONE_ARENA),
+        *((name, "torch_worker", name, TUNED_ALLOCATOR) for name in extra),
     ]
     return [
         Participant(name, [sys.executable, "-m", f"peers.{module}"], variant, allocator)
-        for name, module, variant in kinds
-        for allocator in ([False, True] if tuned else [False])
+        for name, module, variant, tuning in kinds
+        for allocator in ([None, tuning] if tuned else [None])
     ]
 
 
@@ -86,7 +92,7 @@ class Child:
             self.process = subprocess.Popen(
                 participant.command,
                 cwd=participant.directory,
-                env=environment | (TUNED_ALLOCATOR if participant.tuned else {}),
+                env=environment | dict(participant.allocator or {}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.notes,
@@ -114,6 +120,12 @@ class Child:
         if "error" in answer:
             raise ParticipantError(answer["error"])
         return answer
+
+    @property
+    def page_faults(self) -> int:
+        """Pages mapped so far without a disk: those of fresh memory, which the tuned allocator is to avoid."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[7])
 
     def last_words(self) -> str:
         status = self.process.wait()
@@ -144,6 +156,7 @@ PAUSE = 0.03
 @dataclass
 class Times:
     milliseconds: list[float] = field(default_factory=list)
+    page_faults: list[int] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -167,24 +180,30 @@ class Times:
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-def interleave(
-    runs: Mapping[str, Callable[[], float]], repeat: int, warmup: int
-) -> tuple[dict[str, Times], dict[str, str]]:
+def timed_run(child: Child) -> tuple[float, int]:
+    """Milliseconds of one evaluation, by the participant's clock, and the pages that were mapped for it."""
+    before = child.page_faults
+    milliseconds = float(child.request("run")["ms"])
+    return milliseconds, child.page_faults - before
+
+
+def interleave(children: Mapping[str, Child], repeat: int, warmup: int) -> tuple[dict[str, Times], dict[str, str]]:
     """Rounds in which each runs once, each round beginning with the next; and why some did not last."""
-    times = {label: Times() for label in runs}
+    times = {label: Times() for label in children}
     failed: dict[str, str] = {}
     for round_ in range(warmup + repeat):
-        labels = list(runs)
+        labels = list(children)
         shift = round_ % len(labels)
         for label in labels[shift:] + labels[:shift]:
             if label in failed:
                 continue
             time.sleep(PAUSE)
             try:
-                elapsed = runs[label]()
+                elapsed, faults = timed_run(children[label])
             except ParticipantError as error:
                 failed[label] = str(error)
                 continue
             if round_ >= warmup:
                 times[label].milliseconds.append(elapsed)
+                times[label].page_faults.append(faults)
     return {label: t for label, t in times.items() if label not in failed}, failed

@@ -3,61 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-Entry = dict[str, Any]
-OURS = "BatchLoss"
+import goals
+from results import (
+    OURS,
+    Entry,
+    best_peer,
+    better_allocator,
+    fraction_of_limit,
+    mebibytes,
+    milliseconds,
+    percent,
+    scientific,
+    times,
+)
+
 COLUMNS = ["PyTorch", "torch.compile", "JAX"]
 BEGIN, END = "<!-- results: begin (written by make compare) -->", "<!-- results: end -->"
 
 
-# MARK: - Reading an entry
-
-
-def timed(entry: Entry) -> dict[str, Entry]:
-    return {label: p for label, p in entry["participants"].items() if "median_ms" in p}
-
-
-def better_allocator(entry: Entry, name: str) -> tuple[str, Entry] | None:
-    """The faster of a peer's two processes."""
-    found = {label: p for label, p in timed(entry).items() if label.removesuffix(", tuned") == name}
-    return min(found.items(), key=lambda item: item[1]["median_ms"], default=None)
-
-
-def best_peer(entry: Entry) -> tuple[str, Entry] | None:
-    found = {label: p for label, p in timed(entry).items() if label != OURS}
-    return min(found.items(), key=lambda item: item[1]["median_ms"], default=None)
-
-
-def fraction_of_limit(entry: Entry) -> float | None:
-    mine = timed(entry).get(OURS)
-    return entry["limit"]["limit_ms"] / mine["median_ms"] if mine and entry.get("limit") else None
-
-
 # MARK: - Cells
-
-
-def milliseconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.{max(0, 2 - max(0, math.floor(math.log10(value))))}f}"
-
-
-def mebibytes(value: float | None) -> str:
-    return "" if value is None else f"{value / 2**20:.0f}"
-
-
-def times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}×" if value < 10 else f"{value:.0f}×"
-
-
-def percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.0f} %"
-
-
-def scientific(value: float | None) -> str:
-    return "" if value is None else f"{value:.0e}"
 
 
 def peer_cell(entry: Entry, name: str) -> str:
@@ -95,7 +63,7 @@ def main_row(name: str, entry: Entry, peers: list[str]) -> list[str]:
 def detail_rows(name: str, entry: Entry) -> Iterable[list[str]]:
     for label, p in entry["participants"].items():
         if "failed" in p:
-            yield [name, label, p["failed"], "", "", "", "", "", ""]
+            yield [name, label, p["failed"], *[""] * 7]
             continue
         yield [
             name,
@@ -105,6 +73,7 @@ def detail_rows(name: str, entry: Entry) -> Iterable[list[str]]:
             percent(p["spread"]),
             times(p["ratio"]),
             f"{mebibytes(p['peak_rss_bytes'])} ({mebibytes(p['peak_rss_bytes'] - p['loaded_rss_bytes'])})",
+            f"{p['page_faults']:.0f}" if "page_faults" in p else "",
             scientific(p.get("cost_error")),
             scientific(p.get("gradient_error")),
         ]
@@ -112,21 +81,32 @@ def detail_rows(name: str, entry: Entry) -> Iterable[list[str]]:
 
 def limit_row(name: str, entry: Entry) -> list[str]:
     limit = entry["limit"]
-    seconds = limit["limit_ms"] / 1e3
-    operations = limit.get("flops", 0)
+    moved, multiplied = limit["bytes"], limit["flops"]
     return [
         name,
-        f"{limit['bytes'] / 1e6:.1f}",
-        f"{limit['bytes'] / seconds / 1e9:.1f}",
-        f"{operations / 1e9:.1f}" if operations else "",
-        f"{operations / seconds / 1e9:.1f}" if operations else "",
+        f"{moved / 1e6:.1f}",
+        milliseconds(moved / limit["bytes_per_second"] * 1e3),
+        f"{multiplied / 1e9:.1f}" if multiplied else "",
+        milliseconds(multiplied / limit["flops_per_second"] * 1e3) if multiplied else "",
         milliseconds(limit["limit_ms"]),
+    ]
+
+
+def rate_lines(entries: list[Entry]) -> list[str]:
+    """One line for each run that measured the machine."""
+    rates = {(e["limit"]["bytes_per_second"], e["limit"]["flops_per_second"]) for e in entries if e.get("limit")}
+    return [
+        f"- Limits: {moved / 1e9:.1f} GB/s of non-temporal copy, {multiplied / 1e9:.1f} GFLOP/s of products."
+        for moved, multiplied in sorted(rates)
     ]
 
 
 def environment_lines(entries: list[Entry]) -> list[str]:
     def every(key: str) -> str:
         return ", ".join(dict.fromkeys(str(e["environment"][key]) for e in entries if key in e["environment"]))
+
+    def every_entry(key: str) -> str:
+        return ", ".join(dict.fromkeys(str(e[key]) for e in entries))
 
     machine = entries[0]["environment"]
     commits = ", ".join(dict.fromkeys(entry["commit"] for entry in entries))
@@ -136,7 +116,8 @@ def environment_lines(entries: list[Entry]) -> list[str]:
         f"- Linux {every('kernel')}.",
         f"- BatchLoss at {commits}; instruction set {every('isa')}; {every('openblas')}.",
         f"- Peers: {software}.",
-        f"- {entries[0]['workers']} threads each, {entries[0]['repeat']} rounds.",
+        f"- {every_entry('workers')} threads each, {every_entry('repeat')} rounds.",
+        *rate_lines(entries),
     ]
 
 
@@ -157,11 +138,13 @@ def extra_peers(results: dict[str, Entry]) -> list[str]:
 def section(results: dict[str, Entry]) -> list[str]:
     peers = COLUMNS + extra_peers(results)
     header = ["work", "limit, ms", "BatchLoss, ms", "of the limit", *peers, "best peer / BatchLoss", "memory, MiB"]
-    details = ["work", "participant", "median, ms", "minimum", "spread", "ratio", "memory, MiB", "cost", "gradient"]
+    details = ["work", "participant", "median, ms", "minimum", "spread", "ratio", "memory, MiB", "faults"]
+    details += ["cost", "gradient"]
     rows = [main_row(name, entry, peers) for name, entry in results.items()]
     every = [row for name, entry in results.items() for row in detail_rows(name, entry)]
+    aims = goals.rows(results)
     limits = [limit_row(name, entry) for name, entry in results.items() if entry.get("limit")]
-    limit_header = ["work", "moved, MB", "at GB/s", "products, GFLOP", "at GFLOP/s", "limit, ms"]
+    limit_header = ["work", "moved, MB", "of memory, ms", "products, GFLOP", "of products, ms", "limit, ms"]
     return [
         *environment_lines(list(results.values())),
         "",
@@ -170,13 +153,13 @@ def section(results: dict[str, Entry]) -> list[str]:
         "Medians. † marks a peer that was faster with the tuned allocator. The ratio is to the best peer, the median",
         "over the rounds. Memory is the peak resident size of our process and of the best peer's.",
         "",
+        *(["Goals:", "", *table(["work", "goal", "reached", ""], aims), ""] if aims else []),
         "<details><summary>How each limit is computed</summary>",
         "",
         *table(limit_header, limits),
         "",
-        "Bytes that must move over the bandwidth of a copy measured beside the run, or the operations of matrix products",
-        "over the measured rate of products, whichever takes longer. The rates are those that reach the limit: the one of",
-        "the two that takes less time is below what the machine can do.",
+        "Bytes that must move over the bandwidth of a non-temporal copy, or the operations of matrix products over the",
+        "rate of products, whichever takes longer. Both rates are measured once, when the comparison begins.",
         "",
         "</details>",
         "",
@@ -185,6 +168,7 @@ def section(results: dict[str, Entry]) -> list[str]:
         *table(details, every),
         "",
         "Spread is the interquartile range over the median. Memory in brackets is what came after loading the inputs.",
+        "Faults are pages mapped in a run, by the median: the tuned allocator is there to make them 0.",
         "Cost and gradient are errors against PyTorch in float64: relative, and relative to the largest component.",
         "",
         "</details>",
@@ -225,8 +209,12 @@ def plain(name: str, entry: Entry) -> str:
 
 # MARK: - Chart
 
+MARKERS = [("o", "#d62728"), ("s", "#ee9944"), ("D", "#8c5a1a"), ("^", "#4477aa"), ("v", "#44aa77"), ("P", "#888888")]
+"""Of ours and of each peer: told apart by shape where colours are not."""
+
 
 def draw(results: dict[str, Entry], path: Path) -> None:
+    """Points, because lengths of bars mean nothing on a logarithmic scale; a panel for each machine."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -234,29 +222,58 @@ def draw(results: dict[str, Entry], path: Path) -> None:
     matplotlib.rcParams |= {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 9}
     import matplotlib.pyplot as plt
 
+    groups = grouped(results)
     series = [OURS, *COLUMNS, *extra_peers(results)]
-    colors = ["#d62728", "#ee9944", "#bb7722", "#4477aa", "#66aa77", "#888888"]
-    thickness = 0.8 / len(series)
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.16 * (len(series) + 1) * len(results)))
-    for row, entry in enumerate(results.values()):
-        for i, name in enumerate(series):
-            found = better_allocator(entry, name)
-            if found:
-                y = row + (i - (len(series) - 1) / 2) * thickness
-                axes.barh(y, found[1]["median_ms"], thickness * 0.92, color=colors[i % len(colors)])
-        if entry.get("limit"):
-            limit = entry["limit"]["limit_ms"]
-            axes.plot([limit, limit], [row - 0.42, row + 0.42], color="black", linewidth=1.2)
-    handles: list[Any] = [plt.Rectangle((0, 0), 1, 1, color=colors[i % len(colors)]) for i in range(len(series))]
-    handles.append(plt.Line2D([], [], color="black", linewidth=1.2))
-    axes.legend(
+    heights = [len(group) for group in groups]
+    figure, panels = plt.subplots(
+        len(groups),
+        figsize=(9, 1.3 + 0.9 * (len(groups) - 1) + 0.27 * sum(heights)),
+        height_ratios=heights,
+        sharex=True,
+        squeeze=False,
+    )
+    for axes, group in zip(panels[:, 0], groups, strict=True):
+        panel(axes, group, series)
+    handles: list[Any] = [
+        plt.Line2D([], [], marker=marker, color=color, linestyle="", markersize=6)
+        for marker, color in MARKERS[: len(series)]
+    ]
+    handles.append(plt.Line2D([], [], marker="|", color="black", linestyle="", markersize=10, markeredgewidth=1.5))
+    figure.legend(
         handles, [*series, "limit"], loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(series) + 1, frameon=False
     )
-    axes.set_yticks(range(len(results)), list(results))
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlabel("milliseconds, cost and gradients; shorter is better")
-    axes.grid(axis="x", which="major", alpha=0.4)
-    axes.set_axisbelow(True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    panels[-1, 0].set_xlabel("milliseconds for cost and gradients; left is faster")
+    figure.tight_layout()
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None}, facecolor="white")
     plt.close(figure)
+
+
+def panel(axes: Any, group: dict[str, Entry], series: list[str]) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    for row, entry in enumerate(group.values()):
+        found = {name: better_allocator(entry, name) for name in series}
+        measured = {name: peer[1]["median_ms"] for name, peer in found.items() if peer}
+        if measured:
+            axes.plot([min(measured.values()), max(measured.values())], [row, row], color="#cccccc", zorder=1)
+        for name, (marker, color) in zip(series, MARKERS, strict=False):
+            if name in measured:
+                front = 4 if name == OURS else 3
+                axes.plot(measured[name], row, marker, color=color, markersize=6, zorder=front)
+        if entry.get("limit"):
+            axes.plot(entry["limit"]["limit_ms"], row, "|", color="black", markersize=12, markeredgewidth=1.5)
+        best = best_peer(entry)
+        label = times(best[1]["ratio"]) if best else ""
+        axes.text(1.01, row, label, transform=axes.get_yaxis_transform(), va="center")
+    axes.text(1.01, -1, "best peer / ours", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.set_yticks(range(len(group)), list(group))
+    axes.set_ylim(len(group) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.grid(axis="x", which="major", alpha=0.5)
+    axes.grid(axis="x", which="minor", alpha=0.15)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    processor = next(iter(group.values()))["environment"]
+    axes.set_title(f"{processor['processor']}, {processor['cpus']} CPUs", loc="left", fontsize=9)

@@ -16,10 +16,10 @@ command -v c++ >/dev/null || fail "a C++ compiler is missing, which torch.compil
   fail "cannot make .venv (apt-get install python3-venv)"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-echo "installing PyTorch, JAX and optax into .venv" >&2
+echo "installing PyTorch, JAX and the other peers into .venv" >&2
 # PyPI's wheel of PyTorch brings CUDA; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares the gigabytes.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 -r "$wanted" >"$log" 2>&1 || {
-  if grep -qiE 'connection|resolution|network|timed out|NewConnectionError' "$log"; then
+  if grep -qiE 'connection|resolution|network|timed out|from versions: none' "$log"; then
     fail "PyPI cannot be reached; the comparison needs the network once, to install $wanted"
   fi
   fail "pip failed: $(grep -i error "$log" | tail -n 1)"

@@ -18,7 +18,9 @@ Inputs = dict[str, Array]
 Dimensions = Mapping[str, int]
 Random = np.random.Generator
 Formula = Callable[..., Any]
-"""Takes the inputs by role, gives the cost."""
+"""Takes the inputs by role, gives the cost; or a matrix of distances, where nothing is differentiable."""
+DISTANCES = "distances"
+"""The name of that matrix, which is compared in place of gradients."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +277,34 @@ def matched_inputs(random: Random, size: Dimensions) -> Inputs:
     return {"queries": queries, "keys": queries + normal(random, size["rows"], size["columns"])}
 
 
+def distances_inputs(random: Random, size: Dimensions) -> Inputs:
+    return {"embeddings": embeddings(random, size["rows"], size["columns"])}
+
+
+def distances_jax(jax: Any, optax: Any) -> Formula:
+    jnp = jax.numpy
+    return lambda embeddings: jnp.sqrt(jnp.maximum(squared_distances(embeddings), 0))
+
+
+def distances_faiss(torch: Any) -> Formula:
+    import faiss
+
+    def distances(embeddings: Any) -> Any:
+        rows = embeddings.numpy()
+        squared = faiss.pairwise_distances(rows, rows)
+        # Rounding leaves some of them below 0.
+        np.maximum(squared, 0, out=squared)
+        return torch.from_numpy(np.sqrt(squared, out=squared))
+
+    return distances
+
+
+def distances_scikit_learn(torch: Any) -> Formula:
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    return lambda embeddings: torch.from_numpy(euclidean_distances(embeddings.numpy()))
+
+
 def contrastive_pairs_torch(torch: Any) -> Formula:
     def cost(first: Any, second: Any, same: Any) -> Any:
         squared = (first - second).square().sum(1)
@@ -374,6 +404,38 @@ def triplet_hard_metric_learning(torch: Any) -> Formula:
     miner = miners.BatchHardMiner(distance=distance)
     loss = losses.TripletMarginLoss(margin=1.0, distance=distance, reducer=reducers.MeanReducer())
     return lambda embeddings, labels: loss(embeddings, labels, miner(embeddings, labels))
+
+
+def triplet_semi_hard_torch(torch: Any) -> Formula:
+    def cost(embeddings: Any, labels: Any) -> Any:
+        positive, negative = relations(torch.eye(len(labels), dtype=torch.bool), labels)
+        d = torch.where(positive | negative, squared_distances(embeddings), 1.0).sqrt()
+        # Negatives in order: the first beyond each positive, or else the last.
+        ranked, order = torch.where(negative, d.detach(), torch.inf).sort(1)
+        beyond = torch.searchsorted(ranked, d.detach(), right=True)
+        chosen = order.gather(1, beyond.minimum(negative.sum(1, keepdim=True) - 1))
+        terms = torch.relu(d - d.gather(1, chosen) + 1)
+        return torch.where(positive, terms, 0.0).sum() / positive.sum()
+
+    return cost
+
+
+def triplet_semi_hard_jax(jax: Any, optax: Any) -> Formula:
+    jnp = jax.numpy
+
+    def cost(embeddings: Any, labels: Any) -> Any:
+        positive, negative = relations(jnp.eye(len(labels), dtype=bool), labels)
+        d = jnp.sqrt(jnp.where(positive | negative, squared_distances(embeddings), 1.0))
+        masked = jax.lax.stop_gradient(jnp.where(negative, d, jnp.inf))
+        order = jnp.argsort(masked, axis=1)
+        ranked = jnp.take_along_axis(masked, order, axis=1)
+        beyond = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(ranked, d)
+        last = negative.sum(1, keepdims=True) - 1
+        chosen = jnp.take_along_axis(order, jnp.minimum(beyond, last), axis=1)
+        terms = jax.nn.relu(d - jnp.take_along_axis(d, chosen, axis=1) + 1)
+        return jnp.where(positive, terms, 0.0).sum() / positive.sum()
+
+    return cost
 
 
 def triplet_all_torch(torch: Any) -> Formula:
@@ -538,6 +600,18 @@ def info_nce(rows: int, columns: int) -> Workload:
 
 EMBEDDINGS = [
     Workload(
+        loss="pairwise-distance",
+        dimensions={"rows": 4096, "columns": 128},
+        smoke=SMALL_BATCH,
+        make=distances_inputs,
+        differentiable=(),
+        torch=lambda torch: lambda embeddings: torch.cdist(embeddings, embeddings),
+        jax=distances_jax,
+        extra={"faiss": distances_faiss, "scikit-learn": distances_scikit_learn},
+        # Where a peer lets ‖x‖² + ‖x‖² − 2·x·x cancel, it finds the root of a rounding error between identical rows.
+        gradient_tolerance=1e-3,
+    ),
+    Workload(
         loss="contrastive-pairs",
         dimensions={"rows": 65536, "columns": 128},
         smoke=SMALL_BATCH,
@@ -577,6 +651,15 @@ EMBEDDINGS = [
         torch=triplet_hard_torch,
         jax=triplet_hard_jax,
         extra={METRIC_LEARNING: triplet_hard_metric_learning},
+        jumps=True,
+    ),
+    labelled(
+        "triplet-semi-hard",
+        4096,
+        64,
+        options={"margin": 1.0, "mining": "batch-semi-hard"},
+        torch=triplet_semi_hard_torch,
+        jax=triplet_semi_hard_jax,
         jumps=True,
     ),
     triplet_all(512, 16),
@@ -661,9 +744,7 @@ def by_name(*groups: list[Workload]) -> dict[str, Workload]:
     return {workload.name: workload for group in groups for workload in group}
 
 
-STANDING = by_name(ELEMENT_WISE, ROW_WISE)
-"""What runs when nothing is named. A group joins it when `bench serve` knows its losses."""
-WORKLOADS = STANDING | by_name(EMBEDDINGS, SEQUENCES)
+WORKLOADS = by_name(ELEMENT_WISE, ROW_WISE, EMBEDDINGS, SEQUENCES)
 
 
 def arguments(inputs: Mapping[str, Any]) -> dict[str, Any]:

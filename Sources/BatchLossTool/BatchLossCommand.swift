@@ -8,7 +8,7 @@ struct BatchLossCommand: ParsableCommand {
     commandName: "batch-loss",
     abstract: "Evaluates loss functions and their gradients over files of tensors.",
     version: "1.0.0",
-    subcommands: [ListCommand.self, EvaluateCommand.self])
+    subcommands: [ListCommand.self, EvaluateCommand.self, DistancesCommand.self])
 }
 
 /// Runs the command; a failure is one line on standard error and a non-zero exit.

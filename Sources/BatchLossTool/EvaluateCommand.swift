@@ -34,6 +34,6 @@ struct EvaluateCommand: ParsableCommand {
       entry: entry, references: inputs.references, options: hyperparameters.options, reduction: reduction,
       lossesPath: losses, gradientsDirectory: gradients, engine: Engine(configuration: configuration))
     let report = try evaluation.run()
-    print(json ? try report.json() : report.summary())
+    print(json ? try jsonLine(report) : report.summary())
   }
 }

@@ -12,17 +12,12 @@ struct ListCommand: ParsableCommand {
       print("  formula   \(entry.formula)")
       print("  inputs    \(entry.roles.map(describe).joined(separator: " "))")
       if !entry.options.isEmpty {
-        print("  options   \(entry.options.map(flag).joined(separator: " "))")
+        print("  options   \(entry.options.map { "--" + $0.flag }.joined(separator: " "))")
       }
       print("  reduction \(entry.defaultReduction.flag)")
       print("")
     }
     print("* has a gradient; [ ] may be left out")
-  }
-
-  /// The flag as the command takes it.
-  private func flag(_ option: OptionName) -> String {
-    option == .logInput ? "--no-log-input" : "--" + option.flag
   }
 
   private func describe(_ use: RoleUse) -> String {

@@ -56,7 +56,9 @@ struct Outputs<Scalar: LossScalar & TensorElement> {
 
   func gradients(_ part: Range<Int>) throws -> [Role: UnsafeMutableBufferPointer<Scalar>] {
     var result: [Role: UnsafeMutableBufferPointer<Scalar>] = [:]
-    for (input, output) in gradientOutputs { result[input.role] = try slice(output, part, input.columns) }
+    for (input, output) in gradientOutputs {
+      result[input.role] = try slice(output, input.isPerRow ? part : 0..<input.rows, input.columns)
+    }
     return result
   }
 
@@ -72,7 +74,7 @@ struct Outputs<Scalar: LossScalar & TensorElement> {
   /// Lets go of the memory behind rows that have been written.
   func release(_ part: Range<Int>) {
     lossesOutput?.adviseDone(part.lowerBound * lossesColumns..<part.upperBound * lossesColumns)
-    for (input, output) in gradientOutputs {
+    for (input, output) in gradientOutputs where input.isPerRow {
       output.adviseDone(part.lowerBound * input.columns..<part.upperBound * input.columns)
     }
   }

@@ -15,27 +15,17 @@ struct Report {
   let scalar: String
   let outputs: [String]
 
-  /// One object on one line; numbers that JSON lacks are the strings "inf", "-inf" and "nan".
-  func json() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    return String(decoding: try encoder.encode(self), as: UTF8.self)
-  }
-
   /// A few aligned lines.
   func summary() -> String {
     var lines = [
       ("loss", loss), ("shape", "\(rows) × \(columns), \(scalar)"), ("cost", "\(cost.value) (\(reduction))"),
       ("sum", "\(cost.sum)"), ("denominator", "\(cost.denominator)"),
     ]
-    lines += details.map { ($0.name, "\($0.value)") }
-    lines.append(
-      ("time", String(format: "%.3f ms, ", seconds * 1e3) + "\(workers) workers, \(instructionSet)"))
+    // Counts are whole numbers.
+    lines += details.map { ($0.name, Int(exactly: $0.value).map { "\($0)" } ?? "\($0.value)") }
+    lines.append(("time", timing(seconds, workers: workers, instructionSet)))
     lines += outputs.map { ("wrote", $0) }
-    return lines.map { $0.0.padding(toLength: 13, withPad: " ", startingAt: 0) + $0.1 }
-      .joined(separator: "\n")
+    return alignedLines(lines)
   }
 }
 
@@ -63,4 +53,24 @@ extension Report: Encodable {
     try container.encode(scalar, forKey: Key("scalar"))
     for detail in details { try container.encode(detail.value, forKey: Key(detail.name)) }
   }
+}
+
+/// One object on one line; numbers that JSON lacks are the strings "inf", "-inf" and "nan".
+func jsonLine(_ value: some Encodable) throws -> String {
+  let encoder = JSONEncoder()
+  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+  encoder.nonConformingFloatEncodingStrategy = .convertToString(
+    positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+  return String(decoding: try encoder.encode(value), as: UTF8.self)
+}
+
+/// Names and values in two columns.
+func alignedLines(_ lines: [(name: String, value: String)]) -> String {
+  let width = (lines.map(\.name.count).max() ?? 0) + 2
+  return lines.map { $0.name.padding(toLength: width, withPad: " ", startingAt: 0) + $0.value }
+    .joined(separator: "\n")
+}
+
+func timing(_ seconds: Double, workers: Int, _ instructionSet: String) -> String {
+  String(format: "%.3f ms, ", seconds * 1e3) + "\(workers) workers, \(instructionSet)"
 }

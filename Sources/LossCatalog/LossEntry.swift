@@ -29,6 +29,8 @@ package struct LossEntry: Sendable {
   /// What has a loss of its own.
   package enum Sample: Sendable {
     case element, row
+    /// Every row with every row.
+    case pair
     /// All frames of one utterance; the utterances are the first axis, or the second in time-major order.
     case utterance
   }
@@ -58,6 +60,7 @@ package struct LossEntry: Sendable {
     switch sample {
     case .element: leading
     case .row: Array(leading.dropLast())
+    case .pair: [leading.first ?? 0, leading.first ?? 0]
     case .utterance: leading.count == 3 ? [leading[options.flag(.timeMajor) ? 1 : 0]] : []
     }
   }
@@ -66,7 +69,10 @@ package struct LossEntry: Sendable {
 /// The losses by name; a new one is added here.
 package enum LossCatalog {
   package static let entries: [LossEntry] =
-    LossEntry.elementwise + [.softmaxCrossEntropy, .klDivergence, .ctc]
+    LossEntry.elementwise + [
+      .softmaxCrossEntropy, .klDivergence, .contrastive, .triplet, .infoNCE, .supervisedContrastive, .clip, .sigLIP,
+      .nPairs, .multiSimilarity, .arcFace, .cosFace, .cosineEmbedding, .ctc,
+    ]
 
   package static subscript(name: String) -> LossEntry? { entries.first { $0.name == name } }
 }

@@ -5,11 +5,16 @@ package enum OptionName: String, Hashable, Sendable, CaseIterable {
   case delta, beta, quantile, labelSmoothing, ignoreIndex, zLoss, softCap, positiveWeight, gamma, alpha
   case temperature, logTargets, logInput, full, epsilon
   case blank, zeroInfinity, timeMajor
-  case margin, mining, distance, swap, smooth, scale, bias, normalization
+  case margin, mining, distance, swap, smooth, squared, linear, positiveMargin
+  case scale, bias, base, regularization, normalization
 
-  /// The name with hyphens.
+  /// The name of the command's option: with hyphens, and with "no-" where there is only a way to switch it off.
   package var flag: String {
-    rawValue.reduce(into: "") { $0 += $1.isUppercase ? "-" + $1.lowercased() : String($1) }
+    let name = rawValue.reduce(into: "") { $0 += $1.isUppercase ? "-" + $1.lowercased() : String($1) }
+    switch self {
+    case .logInput, .normalization: return "no-" + name
+    default: return name
+    }
   }
 }
 
@@ -41,15 +46,12 @@ package struct LossOptions: Sendable {
     return integer
   }
 
-  /// One of several words.
+  /// One of several words, which commands and JSON write as the library does: `batch-hard`.
   func choice<Choice: RawRepresentable & CaseIterable>(
     _ name: OptionName, default value: Choice
   ) throws(BatchLossError) -> Choice where Choice.RawValue == String {
     guard let word = words[name] else { return value }
-    let camel = word.split(separator: "-").enumerated()
-      .map { $0.offset == 0 ? String($0.element) : $0.element.prefix(1).uppercased() + $0.element.dropFirst() }
-      .joined()
-    guard let choice = Choice(rawValue: camel) else {
+    guard let choice = Choice(rawValue: word) else {
       let names = Choice.allCases.map(\.rawValue).joined(separator: ", ")
       throw BatchLossError(
         .invalidParameter, parameter: name.rawValue, expected: "one of \(names)", actual: "'\(word)'")

@@ -12,18 +12,13 @@ final class Batch<Scalar: LossScalar> {
   init(
     _ workload: Workload, _ shape: Dimensions, engine: Engine, costOnly: Bool, inPlace: Bool
   ) throws {
-    guard let entry = LossCatalog[workload.loss] else { throw UsageError("'\(workload.loss)' is no loss") }
-    self.entry = entry
+    entry = workload.entry
     problem.options = workload.options
     problem.engine = engine
     for (index, recipe) in workload.inputs(shape).enumerated() {
       var random = Random(seed: UInt64(index + 1))
       problem.shapes[recipe.role] = recipe.shape
-      if case .labels(let range) = recipe.content {
-        let labels = UnsafeMutableBufferPointer<Int64>.allocate(capacity: max(1, recipe.rows * recipe.columns))
-        for index in labels.indices {
-          labels[index] = Int64(range.lowerBound) + Int64(random.next() % UInt64(range.count))
-        }
+      if let labels = labels(recipe, &random) {
         labelMemory.append(labels)
         problem.integers[recipe.role] = UnsafeBufferPointer(labels)
         continue
@@ -44,6 +39,12 @@ final class Batch<Scalar: LossScalar> {
         problem.gradients[recipe.role] = gradient
       }
     }
+    if entry.sample == .pair {
+      let shape = entry.lossesShape(leading: problem.shapes[entry.roles[0].role] ?? [], options: workload.options)
+      let distances = allocate(shape.reduce(1, *))
+      distances.update(repeating: 0)
+      problem.losses = distances
+    }
   }
 
   /// One evaluation.
@@ -63,6 +64,28 @@ final class Batch<Scalar: LossScalar> {
     return buffer
   }
 
+  /// The integers of a recipe that asks for some.
+  private func labels(_ recipe: InputRecipe, _ random: inout Random) -> UnsafeMutableBufferPointer<Int64>? {
+    let count = recipe.rows * recipe.columns
+    switch recipe.content {
+    case .labels(let range):
+      let labels = UnsafeMutableBufferPointer<Int64>.allocate(capacity: max(1, count))
+      for index in labels.indices {
+        labels[index] = Int64(range.lowerBound) + Int64(random.next() % UInt64(range.count))
+      }
+      return labels
+    case .classes(let classes):
+      let labels = UnsafeMutableBufferPointer<Int64>.allocate(capacity: count)
+      for index in labels.indices {
+        labels[index] = Int64(index % classes)
+        labels.swapAt(index, Int(random.next() % UInt64(index + 1)))
+      }
+      return labels
+    default:
+      return nil
+    }
+  }
+
   private func fill(
     _ elements: UnsafeMutableBufferPointer<Scalar>, _ content: InputRecipe.Content, _ random: inout Random
   ) {
@@ -72,7 +95,7 @@ final class Batch<Scalar: LossScalar> {
         case .normal(let scale): Scalar(random.normal() * scale)
         case .uniform: Scalar(random.uniform() + 0.5)
         case .coin: random.uniform() < 0.5 ? 0 : 1
-        case .labels: 0
+        case .labels, .classes: 0
         }
     }
   }

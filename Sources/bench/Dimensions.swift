@@ -47,18 +47,24 @@ struct ShapeOptions: ParsableArguments {
 
   /// The shapes of a workload with what was given in place of its own; one shape if anything was.
   func shapes(of workload: Workload) throws -> [Dimensions] {
-    for (name, value) in given {
+    try given.isEmpty ? workload.shapes : [workload.shape(with: given)]
+  }
+}
+
+extension Workload {
+  /// The default shape with some sizes in place of its own.
+  func shape(with sizes: [Dimensions.Name: Int]) throws -> Dimensions {
+    for (name, value) in sizes {
       guard value > 0 else { throw UsageError("--\(name.rawValue): expected a number > 0, got \(value)") }
-      guard workload.shapes[0].values[name] != nil else {
-        throw UsageError("--\(name.rawValue) is no dimension of \(workload.name)")
+      guard shapes[0].values[name] != nil else {
+        throw UsageError("--\(name.rawValue) is no dimension of \(self.name), whose shape is \(shapes[0])")
       }
     }
-    guard !given.isEmpty else { return workload.shapes }
-    let shape = Dimensions(workload.shapes[0].values.merging(given) { $1 })
-    let (_, overflow) = shape[.rows].multipliedReportingOverflow(by: max(shape[.columns], shape[.classes]))
-    guard !overflow, shape.values.values.allSatisfy({ $0 < 1 << 40 }) else {
+    let shape = Dimensions(shapes[0].values.merging(sizes) { $1 })
+    // Far below where counts of bytes or operations would overflow.
+    guard shape.values.values.reduce(1.0, { $0 * Double($1) }) < 0x1p48 else {
       throw UsageError("the shape \(shape) is too large")
     }
-    return [shape]
+    return shape
   }
 }

@@ -1,65 +1,79 @@
 import BatchLoss
 import BatchLossKernelInterface
-import Dispatch
+import Foundation
 
-/// What this machine can do at most, measured when it is asked for.
-struct Limits {
-  let engine: Engine
-  private let probe: MemoryProbeKernel<Float>
+/// The rates that bound every row of a run, each measured once, so that rows of one run have one yardstick.
+struct Limits: CustomStringConvertible {
+  /// How a workload goes through memory.
+  enum Traffic {
+    /// Inputs are read.
+    case cost
+    /// Inputs are read, gradients are written to memory of their own.
+    case gradient
+    /// The gradient replaces the input.
+    case inPlace
 
-  init(engine: Engine) throws {
-    self.engine = engine
-    probe = try KernelSelection.current.table(Float.self).memoryProbe
-  }
-
-  /// Bytes a second of a memory probe whose buffers together hold `footprint` bytes; the best of several runs.
-  func bandwidth(_ kind: MemoryProbe, footprint: Int) -> Double {
-    let buffers = kind == .copy || kind == .streamingCopy ? 2 : 1
-    let count = max(4096, footprint / buffers / 4 / 4096 * 4096)
-    let raw = UnsafeMutableRawPointer.allocate(byteCount: count * 4 * buffers, alignment: 4096)
-    defer { raw.deallocate() }
-    nonisolated(unsafe) let source = raw.bindMemory(to: Float.self, capacity: count * buffers)
-    source.initialize(repeating: 0, count: count * buffers)
-    nonisolated(unsafe) let destination = buffers == 2 ? source + count : source
-    // Pieces as large as the blocks of element-wise losses, or smaller where every worker should have some.
-    let piece = max(64, min(16384, count / engine.configuration.workerCount / 64 * 64))
-    let pieces = count / piece
-    let moved = Double(pieces * piece * 4 * kind.bytesPerByte)
-    // Small buffers are passed over often enough for a clock to see it.
-    let passes = max(1, (32 << 20) / (count * 4))
-    let best = (0..<7).map { _ in
-      time {
-        engine.forEachBlock(pieces) { block, _ in
-          for _ in 0..<passes {
-            _ = probe(kind, source + block * piece, destination + block * piece, piece)
-          }
-        }
+    /// The pass over memory that nothing with this traffic can be faster than.
+    var probe: MemoryProbe {
+      switch self {
+      case .cost: .read
+      case .gradient: .streamingCopy
+      case .inPlace: .update
       }
-    }.min()!
-    return moved * Double(passes) / best
+    }
   }
 
   /// A footprint beyond every cache.
-  static let memoryFootprint = 1 << 30
+  static let footprint = 1 << 30
+  /// The depth of the products that are measured; deeper ones are hardly faster.
+  static let depth = 512
+  private static let repeats = 15
 
-  /// Seconds below which work with this traffic and these products cannot come.
-  func seconds(bytes: Int, flops: Double, costOnly: Bool) -> Double {
-    // Memory, not the cache that a batch may happen to fit in: on a machine with a large last-level cache work
-    // can come in below this limit.
-    let memory = Double(bytes) / bandwidth(costOnly ? .read : .streamingCopy, footprint: Self.memoryFootprint)
-    guard flops > 0 else { return memory }
-    return max(memory, flops / productPeak(depth: 512))
+  let traffic: Traffic
+  /// Bytes a second.
+  let bandwidth: Double
+  /// Floating-point operations a second, where products were measured.
+  let products: Double?
+  private let scalar: String
+
+  /// Measures with as many workers as the engine has.
+  init<Scalar: LossScalar>(
+    engine: Engine, traffic: Traffic = .gradient, products: Bool = true, as: Scalar.Type = Float.self
+  ) throws {
+    let probe = try MachineProbe<Scalar>(engine: engine, repeats: Self.repeats)
+    self.traffic = traffic
+    bandwidth = probe.bandwidth(traffic.probe, footprint: Self.footprint)
+    self.products = products ? probe.products(depth: Self.depth) : nil
+    scalar = Scalar.self == Float.self ? "float32" : "float64"
   }
 
-  /// Floating-point operations a second of one-thread products on every worker.
-  func productPeak(depth: Int) -> Double {
-    ProductProbe(engine: engine, depth: depth).flopsPerSecond()
+  /// Seconds below which work with these bytes and these operations of products cannot come.
+  ///
+  /// The bytes are held against memory, not against the cache that a batch may happen to fit in: on a machine with
+  /// a large last-level cache, work can come in below its limit.
+  func seconds(bytes: Int, flops: Double) -> Double {
+    max(Double(bytes) / bandwidth, products.map { flops / $0 } ?? 0)
+  }
+
+  /// What limits are computed with, for the header.
+  var description: String {
+    let memory = String(
+      format: "%.1f GB/s (%@, %d MiB, best of %d)", bandwidth / 1e9, traffic.probe.title, Self.footprint >> 20,
+      Self.repeats)
+    guard let products else { return memory }
+    return memory
+      + String(format: ", %.1f GFLOP/s (%@ products of depth %d)", products / 1e9, scalar, Self.depth)
   }
 }
 
-/// Seconds that `body` takes.
-func time<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) -> Double {
-  let start = DispatchTime.now().uptimeNanoseconds
-  try body()
-  return Double(DispatchTime.now().uptimeNanoseconds - start) / 1e9
+extension MemoryProbe {
+  /// The name in tables.
+  var title: String {
+    switch self {
+    case .read: "read"
+    case .copy: "copy"
+    case .streamingCopy: "non-temporal copy"
+    case .update: "in-place update"
+    }
+  }
 }

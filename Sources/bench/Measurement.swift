@@ -2,15 +2,6 @@ import BatchLoss
 import BatchLossCatalog
 import Foundation
 
-/// How a workload is measured.
-struct MeasurementPlan {
-  var repeats = 7
-  var warmup = 2
-  var isDouble = false
-  var costOnly = false
-  var inPlace = false
-}
-
 /// One measured row.
 struct Measurement: Encodable {
   let name: String
@@ -26,6 +17,7 @@ struct Measurement: Encodable {
   let flops: Double
   let limitMilliseconds: Double
   let fractionOfLimit: Double
+  /// With the inputs, outputs and workspaces of this row, and of no other.
   let peakResidentBytes: Int
   let cost: Double
 
@@ -38,55 +30,44 @@ struct Measurement: Encodable {
     case peakResidentBytes = "peak_rss_bytes"
   }
 
-  static func measure(
-    _ workload: Workload, _ shape: Dimensions, _ plan: MeasurementPlan, engine: Engine, limits: Limits
+  /// Measures a workload with an engine of its own.
+  static func measure<Scalar: LossScalar>(
+    _ workload: Workload, _ shape: Dimensions, _ options: MeasurementOptions,
+    configuration: Engine.Configuration, limits: Limits, as: Scalar.Type
   ) throws -> Measurement {
-    plan.isDouble
-      ? try measure(workload, shape, plan, engine, limits, as: Double.self)
-      : try measure(workload, shape, plan, engine, limits, as: Float.self)
-  }
-
-  private static func measure<Scalar: LossScalar>(
-    _ workload: Workload, _ shape: Dimensions, _ plan: MeasurementPlan, _ engine: Engine, _ limits: Limits,
-    as: Scalar.Type
-  ) throws -> Measurement {
+    ResidentMemory.resetPeak()
     let batch = try Batch<Scalar>(
-      workload, shape, engine: engine, costOnly: plan.costOnly, inPlace: plan.inPlace)
+      workload, shape, engine: Engine(configuration: configuration), costOnly: options.costOnly,
+      inPlace: options.inPlace)
     var cost = 0.0
     var times: [Double] = []
-    for run in 0..<plan.warmup + plan.repeats {
+    for run in 0..<options.warmup + options.repeats {
       batch.restore()
       let seconds = try time { cost = try batch.run().cost.value }
-      if run >= plan.warmup { times.append(seconds) }
+      if run >= options.warmup { times.append(seconds) }
     }
     times.sort()
-    let median = times[times.count / 2]
+    let middle = times.count / 2
+    let median = times.count.isMultiple(of: 2) ? (times[middle - 1] + times[middle]) / 2 : times[middle]
     let traffic = workload.traffic(shape)
-    let bytes = (traffic.read + (plan.costOnly ? 0 : traffic.written)) * MemoryLayout<Scalar>.stride
-    let flops = workload.flops(shape)
-    let limit = limits.seconds(bytes: bytes, flops: flops, costOnly: plan.costOnly)
+    let bytes = (traffic.read + (options.costOnly ? 0 : traffic.written)) * MemoryLayout<Scalar>.stride
+    let flops = workload.flops(shape, costOnly: options.costOnly)
+    let limit = limits.seconds(bytes: bytes, flops: flops)
     return Measurement(
       name: workload.name, shape: shape.description,
-      scalar: Scalar.self == Float.self ? "float32" : "float64", workers: engine.configuration.workerCount,
+      scalar: Scalar.self == Float.self ? "float32" : "float64", workers: configuration.workerCount,
       isa: try InstructionSet.current.rawValue, medianMilliseconds: median * 1e3,
       minimumMilliseconds: times[0] * 1e3, spread: (times[times.count - 1] - times[0]) / median, bytes: bytes,
       flops: flops, limitMilliseconds: limit * 1e3, fractionOfLimit: limit / median,
-      peakResidentBytes: residentPeak(), cost: cost)
-  }
-
-  /// One JSON object on one line.
-  func json() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    return String(decoding: try encoder.encode(self), as: UTF8.self)
+      peakResidentBytes: ResidentMemory.peak, cost: cost)
   }
 }
 
-/// The most memory that this process has held.
-func residentPeak() -> Int {
-  var usage = rusage()
-  getrusage(0 /* RUSAGE_SELF */, &usage)
-  return usage.ru_maxrss * 1024
+/// One JSON object on one line.
+func jsonLine(_ value: some Encodable) throws -> String {
+  let encoder = JSONEncoder()
+  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+  encoder.nonConformingFloatEncodingStrategy = .convertToString(
+    positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+  return String(decoding: try encoder.encode(value), as: UTF8.self)
 }

@@ -37,8 +37,13 @@ struct ServeCommand: ParsableCommand {
     if operation == "info" {
       return [
         "processor": Processor.name, "isa": try InstructionSet.current.rawValue,
-        "openblas": ProductProbe.libraryDescription, "peak_rss_bytes": residentPeak(),
+        "openblas": ProductProbe.libraryDescription, "peak_rss_bytes": ResidentMemory.peak,
       ]
+    }
+    if operation == "rates" {
+      let engine = Engine(configuration: try Engine.Configuration(workerCount: request["workers"] as? Int))
+      let limits = try Limits(engine: engine)
+      return ["bytes_per_second": limits.bandwidth, "flops_per_second": limits.products!]
     }
     guard let session else { throw UsageError("nothing is loaded") }
     switch operation {
@@ -46,7 +51,7 @@ struct ServeCommand: ParsableCommand {
     case "gradient":
       guard let path = request["path"] as? String else { throw UsageError("expected a \"path\"") }
       return ["gradients": try session.writeGradients(path)]
-    case "limit": return try session.limit()
+    case "work": return session.work()
     default: throw UsageError("'\(operation)' is no operation")
     }
   }
@@ -54,6 +59,7 @@ struct ServeCommand: ParsableCommand {
 
 /// A loss with its inputs and outputs in memory.
 private final class Session {
+  private let workload: Workload?
   private let entry: LossEntry
   private let inputs: [Input]
   private let engine: Engine
@@ -61,8 +67,11 @@ private final class Session {
   private var memory: [UnsafeMutableRawPointer] = []
 
   init(_ request: [String: Any]) throws {
-    guard let name = request["name"] as? String, let entry = LossCatalog[name] else {
-      throw UsageError("'\(request["name"] ?? "")' is no loss")
+    // A workload's name stands for a loss with options, which those of the request complete.
+    let name = request["name"] as? String ?? ""
+    workload = Workload.all.first { $0.name == name }
+    guard let entry = workload?.entry ?? LossCatalog[name] else {
+      throw UsageError("'\(name)' is no workload and no loss")
     }
     self.entry = entry
     engine = Engine(configuration: try Engine.Configuration(workerCount: request["workers"] as? Int))
@@ -71,6 +80,7 @@ private final class Session {
       try files[use.role.rawValue].map { try Input(use, $0, entry: entry) }
     }
     problem.engine = engine
+    problem.options = workload?.options ?? LossOptions()
     for (name, value) in request["options"] as? [String: Any] ?? [:] {
       if name == "reduction" {
         guard let text = value as? String, let reduction = Reduction(rawValue: text) else {
@@ -110,6 +120,17 @@ private final class Session {
       gradient.initialize(repeating: 0)
       problem.gradients[input.role] = gradient
     }
+    if let shape = distancesShape {
+      let distances = allocate(Float.self, shape.reduce(1, *))
+      distances.initialize(repeating: 0)
+      problem.losses = distances
+    }
+  }
+
+  /// The shape of the matrix that a workload on distances writes in place of gradients.
+  private var distancesShape: [Int]? {
+    guard entry.sample == .pair, let leading = inputs.first else { return nil }
+    return entry.lossesShape(leading: leading.tensor.shape, options: problem.options)
   }
 
   private func allocate<Element>(_: Element.Type, _ count: Int) -> UnsafeMutableBufferPointer<Element> {
@@ -135,15 +156,23 @@ private final class Session {
       try TensorOutput.write(Array(gradient), shape: input.tensor.shape, to: file)
       files[input.role.rawValue] = file
     }
+    if let shape = distancesShape, let distances = problem.losses {
+      let file = "\(stem)-distances.npy"
+      try TensorOutput.write(Array(distances), shape: shape, to: file)
+      files["distances"] = file
+    }
     return files
   }
 
-  func limit() throws -> [String: Any] {
-    let written = problem.gradients.values.reduce(0) { $0 + $1.count }
+  /// What must be moved, and computed in matrix products.
+  func work() -> [String: Any] {
+    let written = problem.gradients.values.reduce(problem.losses?.count ?? 0) { $0 + $1.count }
     let read = problem.matrices.values.reduce(0) { $0 + $1.elements.count }
-    let bytes = (read + written) * 4
-    let seconds = try Limits(engine: engine).seconds(bytes: bytes, flops: 0, costOnly: false)
-    return ["limit_ms": seconds * 1e3, "bytes": bytes, "flops": 0]
+    let leading = inputs.first { !$0.isIntegral }
+    let shape = Dimensions([.rows: leading?.rows ?? 0, .columns: leading?.columns ?? 0])
+    return [
+      "bytes": (read + written) * MemoryLayout<Float>.stride, "flops": workload?.flops(shape) ?? 0,
+    ]
   }
 
   deinit { memory.forEach { $0.deallocate() } }

@@ -4,29 +4,39 @@ import BatchLossCatalog
 /// One thing that is measured: a loss of the catalogue, its inputs, and what it must move and compute.
 struct Workload: Sendable {
   let name: String
-  let loss: String
+  let entry: LossEntry
   let options: LossOptions
   /// The first shape is the default; a suite has several.
   let shapes: [Dimensions]
   let inputs: @Sendable (Dimensions) -> [InputRecipe]
   /// Scalars that must be read, and those that must be written for all gradients.
   let traffic: @Sendable (Dimensions) -> (read: Int, written: Int)
-  /// Floating-point operations of matrix products.
-  let flops: @Sendable (Dimensions) -> Double
+  /// Floating-point operations of the matrix products that the cost needs, and those that gradients need beside.
+  let products: @Sendable (Dimensions) -> (cost: Double, gradients: Double)
+  /// Whether the gradient may replace the input.
+  let evaluatesInPlace: Bool
 
   init(
-    _ name: String, loss: String? = nil, options: LossOptions = LossOptions(), shapes: [Dimensions],
+    _ name: String, entry: LossEntry? = nil, options: LossOptions = LossOptions(), shapes: [Dimensions],
     inputs: @escaping @Sendable (Dimensions) -> [InputRecipe],
     traffic: @escaping @Sendable (Dimensions) -> (read: Int, written: Int),
-    flops: @escaping @Sendable (Dimensions) -> Double = { _ in 0 }
+    products: @escaping @Sendable (Dimensions) -> (cost: Double, gradients: Double) = { _ in (0, 0) },
+    evaluatesInPlace: Bool = false
   ) {
     self.name = name
-    self.loss = loss ?? name
+    self.entry = entry ?? LossCatalog[name]!
     self.options = options
     self.shapes = shapes
     self.inputs = inputs
     self.traffic = traffic
-    self.flops = flops
+    self.products = products
+    self.evaluatesInPlace = evaluatesInPlace
+  }
+
+  /// Floating-point operations of matrix products.
+  func flops(_ shape: Dimensions, costOnly: Bool = false) -> Double {
+    let (cost, gradients) = products(shape)
+    return costOnly ? cost : cost + gradients
   }
 
   static func named(_ name: String) throws -> Workload {
@@ -45,6 +55,8 @@ struct InputRecipe {
     case coin
     /// Integers from a bound up to another.
     case labels(Range<Int>)
+    /// As many classes, of the same size within one, in random order.
+    case classes(Int)
   }
 
   let role: Role

@@ -2,7 +2,7 @@ import BatchLossCatalog
 
 extension Workload {
   /// Every workload; a new one is added here.
-  static let all: [Workload] = elementwise + softmax + [klDivergence, ctc]
+  static let all: [Workload] = elementwise + softmax + [klDivergence] + embeddings + [ctc]
 
   private static let elementwiseShape = Dimensions([.rows: 4096, .columns: 4096])
 
@@ -22,7 +22,7 @@ extension Workload {
           InputRecipe(.targets, $0[.rows], $0[.columns], content: targets),
         ]
       },
-      traffic: { (2 * $0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) })
+      traffic: { (2 * $0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true)
   }
 
   private static let softmax: [Workload] = [
@@ -34,7 +34,8 @@ extension Workload {
   /// Smoothed means label smoothing and class weights.
   private static func softmax(_ name: String, shapes: [[Int]], smoothed: Bool = false) -> Workload {
     Workload(
-      name, loss: "softmax-cross-entropy", options: LossOptions(smoothed ? [.labelSmoothing: 0.1] : [:]),
+      name, entry: LossCatalog["softmax-cross-entropy"],
+      options: LossOptions(smoothed ? [.labelSmoothing: 0.1] : [:]),
       shapes: shapes.map { Dimensions([.rows: $0[0], .columns: $0[1]]) },
       inputs: { shape in
         let (rows, columns) = (shape[.rows], shape[.columns])
@@ -43,7 +44,7 @@ extension Workload {
           InputRecipe(.targets, rows, content: .labels(0..<columns)),
         ] + (smoothed ? [InputRecipe(.classWeights, columns, content: .uniform)] : [])
       },
-      traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) })
+      traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true)
   }
 
   private static let klDivergence = Workload(
@@ -68,5 +69,6 @@ extension Workload {
         InputRecipe(.targets, $0[.batch], $0[.labels], content: .labels(1..<max(2, $0[.classes]))),
       ]
     },
-    traffic: { ($0[.time] * $0[.batch] * $0[.classes], $0[.time] * $0[.batch] * $0[.classes]) })
+    traffic: { ($0[.time] * $0[.batch] * $0[.classes], $0[.time] * $0[.batch] * $0[.classes]) },
+    evaluatesInPlace: true)
 }

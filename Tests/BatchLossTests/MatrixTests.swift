@@ -39,6 +39,18 @@ struct MatrixTests {
     #expect(original.elements == [1, 2, 3, 4])
   }
 
+  @Test("A row of a view is its elements without the gap behind it")
+  func rowsOfViews() throws {
+    let elements: [Float] = [1, 2, -9, 3, 4, -9]
+    let view = try MatrixView(elements.span, rows: 2, columns: 2, stride: 3)
+    let (first, second, count) = (view.row(1)[0], view.row(1)[1], view.row(1).count)
+    #expect(first == 3)
+    #expect(second == 4)
+    #expect(count == 2)
+    let none = try MatrixView(elements.span, rows: 2, columns: 0).row(0).count
+    #expect(none == 0)
+  }
+
   @Test("Shapes that are none")
   func impossibleMatrices() {
     for (rows, columns) in [(-1, 2), (2, -1), (Int.max, 2), (1 << 62, 1), (1 << 32, 1 << 32)] {

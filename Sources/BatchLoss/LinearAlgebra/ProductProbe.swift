@@ -19,20 +19,20 @@ package struct ProductProbe {
   }
 
   /// Operations a second of one-thread products A·Bᵀ of 512×`depth` by 1024×`depth` on every worker at once;
-  /// the best of several runs.
-  package func flopsPerSecond() -> Double {
+  /// the best of `repeats` runs.
+  package func flopsPerSecond<Scalar: LossScalar>(of: Scalar.Type, repeats: Int) -> Double {
     let (rows, columns) = (512, 1024)
     let workers = engine.configuration.workerCount
-    let repeats = max(1, (1 << 28) / (rows * columns * depth))
+    let products = max(1, (1 << 28) / (rows * columns * depth))
     let clock = ContinuousClock()
-    let times = (0..<5).map { _ in
+    let times = (0..<repeats).map { _ in
       clock.measure {
         engine.forEachBlock(workers) { _, workspace in
-          let memory = workspace.buffer(of: Float.self, count: (rows + columns) * depth + rows * columns)
+          let memory = workspace.buffer(of: Scalar.self, count: (rows + columns) * depth + rows * columns)
           let (left, right) = (memory, memory + rows * depth)
           let result = right + columns * depth
-          memory.update(repeating: 0.5, count: (rows + columns) * depth)
-          for _ in 0..<repeats {
+          memory.initialize(repeating: 0.5, count: (rows + columns) * depth)
+          for _ in 0..<products {
             MatrixProduct.run(
               rows: rows, columns: columns, depth: depth, Factor(UnsafePointer(left), stride: depth),
               Factor(UnsafePointer(right), stride: depth, transposed: true), adds: false, result,
@@ -42,6 +42,6 @@ package struct ProductProbe {
       }
     }
     let seconds = times.min()! / .seconds(1)
-    return 2 * Double(rows * columns) * Double(depth * repeats * workers) / seconds
+    return 2 * Double(rows * columns) * Double(depth * products * workers) / seconds
   }
 }

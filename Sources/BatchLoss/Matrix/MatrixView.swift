@@ -48,6 +48,15 @@ public struct MatrixView<Scalar: LossScalar>: ~Escapable {
     precondition(row >= 0 && row < rows && column >= 0 && column < columns, "index out of range")
     return memory.base[row * stride + column]
   }
+
+  /// The elements of a row, which must be in range.
+  @_lifetime(copy self)
+  public func row(_ row: Int) -> Span<Scalar> {
+    precondition(row >= 0 && row < rows, "index out of range")
+    let elements = UnsafeBufferPointer(start: memory.base + row * stride, count: columns)
+    let span = unsafe Span(_unsafeElements: elements)
+    return _overrideLifetime(span, copying: self)
+  }
 }
 
 /// An address for empty matrices, which is never read.

@@ -10,7 +10,7 @@ package struct Input {
   package let rows: Int
   package let columns: Int
 
-  package init(_ use: RoleUse, _ reference: String, entry: LossEntry) throws {
+  package init(_ use: RoleUse, _ reference: String, entry: LossEntry? = nil) throws {
     role = use.role
     tensor = try MappedTensor(opening: reference)
     let shape = tensor.shape
@@ -27,7 +27,7 @@ package struct Input {
     case .labels, .rowVector:
       (rows, columns) = (shape.reduce(1, *), 1)
     case .matrix:
-      if entry.sample == .element, shape.count < 2 {
+      if entry?.sample == .element, shape.count < 2 {
         (rows, columns) = (shape.first ?? 1, 1)
       } else {
         guard let last = shape.last, shape.count >= 2 else {

@@ -1,0 +1,57 @@
+import BatchLoss
+import BatchLossKernelInterface
+import Dispatch
+
+/// Measures what memory and matrix products of this machine reach.
+struct MachineProbe<Scalar: LossScalar> {
+  let engine: Engine
+  /// How often each pass is timed; the best counts, because other work on the machine can only slow it down.
+  let repeats: Int
+  private let probe: MemoryProbeKernel<Scalar>
+
+  init(engine: Engine, repeats: Int) throws {
+    self.engine = engine
+    self.repeats = repeats
+    probe = try KernelSelection.current.table(Scalar.self).memoryProbe
+  }
+
+  /// Bytes a second of a memory probe whose buffers together hold `footprint` bytes.
+  func bandwidth(_ kind: MemoryProbe, footprint: Int) -> Double {
+    let buffers = kind == .copy || kind == .streamingCopy ? 2 : 1
+    let stride = MemoryLayout<Scalar>.stride
+    let count = max(4096, footprint / buffers / stride / 4096 * 4096)
+    let raw = UnsafeMutableRawPointer.allocate(byteCount: count * stride * buffers, alignment: 4096)
+    defer { raw.deallocate() }
+    nonisolated(unsafe) let source = raw.bindMemory(to: Scalar.self, capacity: count * buffers)
+    source.initialize(repeating: 0, count: count * buffers)
+    nonisolated(unsafe) let destination = buffers == 2 ? source + count : source
+    // Pieces as large as the blocks of element-wise losses, or smaller where every worker should have some.
+    let piece = max(64, min(65536 / stride, count / engine.configuration.workerCount / 64 * 64))
+    let pieces = count / piece
+    let moved = Double(pieces * piece * stride * kind.bytesPerByte)
+    // Small buffers are passed over often enough for a clock to see it.
+    let passes = max(1, (32 << 20) / (count * stride))
+    let best = (0..<repeats).map { _ in
+      time {
+        engine.forEachBlock(pieces) { block, _ in
+          for _ in 0..<passes {
+            _ = probe(kind, source + block * piece, destination + block * piece, piece)
+          }
+        }
+      }
+    }.min()!
+    return moved * Double(passes) / best
+  }
+
+  /// Floating-point operations a second of one-thread products on every worker at once.
+  func products(depth: Int) -> Double {
+    ProductProbe(engine: engine, depth: depth).flopsPerSecond(of: Scalar.self, repeats: repeats)
+  }
+}
+
+/// Seconds that `body` takes.
+func time<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) -> Double {
+  let start = DispatchTime.now().uptimeNanoseconds
+  try body()
+  return Double(DispatchTime.now().uptimeNanoseconds - start) / 1e9
+}
