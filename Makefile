@@ -44,6 +44,7 @@ test: setup ## Run every test, on every instruction set that this processor has
 check-commands: setup ## Run the commands on small inputs: the demo, mistakes, and every benchmark once
 	swift build -c release
 	Examples/digits/run.sh
+	Examples/ctc/run.sh
 	Scripts/check_batch_loss.sh
 	Scripts/check_bench.sh
 

@@ -661,9 +661,9 @@ def by_name(*groups: list[Workload]) -> dict[str, Workload]:
     return {workload.name: workload for group in groups for workload in group}
 
 
-STANDING = by_name(ELEMENT_WISE, ROW_WISE)
+STANDING = by_name(ELEMENT_WISE, ROW_WISE, SEQUENCES)
 """What runs when nothing is named. A group joins it when `bench serve` knows its losses."""
-WORKLOADS = STANDING | by_name(EMBEDDINGS, SEQUENCES)
+WORKLOADS = STANDING | by_name(EMBEDDINGS)
 
 
 def arguments(inputs: Mapping[str, Any]) -> dict[str, Any]:
