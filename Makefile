@@ -45,6 +45,7 @@ check-commands: setup ## Run the commands on small inputs: the demo, mistakes, a
 	swift build -c release
 	Examples/digits/run.sh
 	Examples/embeddings/run.sh
+	Examples/ctc/run.sh
 	Scripts/check_batch_loss.sh
 	Scripts/check_bench.sh
 

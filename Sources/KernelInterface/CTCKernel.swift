@@ -72,16 +72,15 @@ package enum CTCOutcome: Sendable {
 package struct CTCWorkspace {
   /// L + 1 rounded up to whole vectors of either scalar type.
   package let width: Int
-  /// Emissions of the labels, `frames` × `width` scalars; then the posteriors of the labels times the scale.
+  /// Emissions of the labels, a row of `width` scalars for each frame and for as many more as fill a vector of
+  /// frames; then the posteriors of the labels.
   package let emissions: Int
   /// Emission of the blank in each frame, in float64; then its posterior.
   package let blankEmissions: Int
   /// What was subtracted from each frame before exponentiation, in float64.
   package let frameOffsets: Int
-  /// The sum of each frame's exponentials, in float64.
+  /// The sum of each frame's exponentials, where there is a table.
   package let frameSums: Int
-  /// Labels and then the blank as 32-bit integers, padded with 0.
-  package let indices: Int
   /// Inputs at the labels and then the blank, of one frame.
   package let inputs: Int
   /// Forward variables of the labels: `frames` × `width` float64, in the wide recursion with as many exponents.
@@ -90,16 +89,19 @@ package struct CTCWorkspace {
   package let exponents: Int
   /// Eight rows of `width` + 8 float64.
   package let rows: Int
-  /// One row of the gradient.
+  /// One row of the gradient, or a square of vectors.
   package let rowCopy: Int
-  /// Exponentials of every frame, `frames` × `tableWidth` scalars, where classes are at most `largestTable`.
+  /// The exponentials of as many frames as a vector has lanes, a row of `tableWidth` for each.
+  package let tableRows: Int
+  /// Exponentials of every frame where classes are at most `largestTable`: for each vector of frames,
+  /// `tableWidth` vectors, one a class.
   package let table: Int
-  /// The number of classes rounded up to 32 where there is a table, else 0.
+  /// The number of classes rounded up to whole vectors where there is a table, else 0.
   package let tableWidth: Int
   package let bytes: Int
 
-  /// Up to this many classes, the exponentials of all frames are kept: labels are looked up in them, and the
-  /// gradient is made from them. Beyond, they are computed again where needed.
+  /// Up to this many classes, frames lie in the lanes of vectors and their exponentials are kept for the
+  /// gradient. Beyond, each frame is read whole only once, when its gradient is written.
   private static var largestTable: Int { 128 }
 
   package init(frames: Int, labels: Int, columns: Int) {
@@ -110,18 +112,19 @@ package struct CTCWorkspace {
       end += (count * 8 + 63) & ~63
       return start
     }
-    emissions = reserve(frames * width)
-    blankEmissions = reserve(frames)
-    frameOffsets = reserve(frames)
-    frameSums = reserve(frames)
-    indices = reserve(width)
+    let wholeFrames = (frames + 15) & ~15
+    emissions = reserve(wholeFrames * width)
+    blankEmissions = reserve(wholeFrames)
+    frameOffsets = reserve(wholeFrames)
+    frameSums = reserve(wholeFrames)
     inputs = reserve(width + 16)
     forward = reserve(2 * frames * width)
     exponents = reserve(frames)
     rows = reserve(8 * (width + 8))
-    rowCopy = reserve(columns + 32)
-    tableWidth = columns <= Self.largestTable ? (columns + 31) & ~31 : 0
-    table = reserve(frames * tableWidth)
+    rowCopy = reserve(max(columns + 32, 16 * 16))
+    tableWidth = columns <= Self.largestTable ? (columns + 15) & ~15 : 0
+    tableRows = reserve(16 * tableWidth)
+    table = reserve(wholeFrames * tableWidth)
     bytes = end
   }
 }

@@ -57,6 +57,17 @@ extension LossProblem {
     return labels
   }
 
+  /// The one of two roles that is given.
+  func only(_ first: Role, _ second: Role) throws(BatchLossError) -> Role {
+    let given = [first, second].filter { matrices[$0] != nil }
+    guard given.count == 1 else {
+      throw BatchLossError(
+        .unsupportedCombination, parameter: "\(first.rawValue), \(second.rawValue)", expected: "one of the two",
+        actual: given.isEmpty ? "none" : "both")
+    }
+    return given[0]
+  }
+
   func missing(_ role: Role) -> BatchLossError {
     BatchLossError(.invalidShape, parameter: role.rawValue, expected: "an input", actual: "none")
   }

@@ -6,12 +6,14 @@ import Testing
 // comparisons unless a tolerance is given.
 
 @Suite struct CTCHardCaseTests {
+  /// `others` classes of logit −∞ change nothing, but many classes go another way than few.
   private func sample(
-    _ logits: [[Double]], _ labels: [Int], blank: Int = 0
+    _ logits: [[Double]], _ labels: [Int], blank: Int = 0, others: Int = 0
   ) -> CTCSample {
-    CTCSample(
-      batch: 1, time: logits.count, classes: logits.first?.count ?? 1, blank: blank, logits: logits.flatMap { $0 },
-      labels: [labels], inputLengths: [logits.count])
+    let masked = [Double](repeating: -.infinity, count: others)
+    return CTCSample(
+      batch: 1, time: logits.count, classes: (logits.first?.count ?? 1) + others, blank: blank,
+      logits: logits.flatMap { $0 + masked }, labels: [labels], inputLengths: [logits.count])
   }
 
   @Test func infeasibleTargets() throws {
@@ -36,9 +38,10 @@ import Testing
       abs(try CTCRun(zeroInfinity: true, reduction: .mean)(batch, Double.self).cost.value - 0.5493061443) < 1e-10)
   }
 
-  @Test func maskedClasses() throws {
+  @Test(arguments: [0, 200])
+  func maskedClasses(others: Int) throws {
     // A label of logit −∞ everywhere has probability 0.
-    let never = sample([[0, -.infinity, 0], [0, -.infinity, 0]], [1])
+    let never = sample([[0, -.infinity, 0], [0, -.infinity, 0]], [1], others: others)
     for input in CTCLoss.Input.allCases {
       let result = try CTCRun(input: input)(never, Float.self)
       #expect(result.losses == [.infinity])
@@ -46,13 +49,14 @@ import Testing
       #expect(try CTCRun(input: input, zeroInfinity: true)(never, Float.self).losses == [0])
     }
     // One frame in which it may be: label in the first frame, blank in the second.
-    let once = sample([[0, 0, -.infinity], [0, -.infinity, -.infinity]], [1])
+    let once = sample([[0, 0, -.infinity], [0, -.infinity, -.infinity]], [1], others: others)
     let result = try CTCRun()(once, Double.self)
     #expect(abs(result.cost.value - log(2)) < 1e-15)
-    #expect(largestDifference(result.gradient, [0.5, -0.5, 0, 0, 0, 0]) < 1e-15)
+    #expect(largestDifference(Array(result.gradient.prefix(2)), [0.5, -0.5]) < 1e-15)
+    #expect(result.gradient.dropFirst(2).allSatisfy { abs($0) < 1e-15 })
     // Log-probabilities of which all that the target needs are −∞ in one frame.
     let gone = try CTCRun(input: .logProbabilities)(
-      sample([[-1, -1], [-.infinity, -.infinity], [-1, -1]], [1]), Float.self)
+      sample([[-1, -1], [-.infinity, -.infinity], [-1, -1]], [1], others: others), Float.self)
     #expect(gone.losses == [.infinity] && gone.gradient.allSatisfy { $0 == 0 })
   }
 
@@ -91,13 +95,17 @@ import Testing
     }
   }
 
-  @Test(arguments: CTCLoss.Layout.allCases, [false, true])
-  func paddedFramesAreNeverRead(layout: CTCLoss.Layout, isInPlace: Bool) throws {
+  @Test(arguments: CTCLoss.Layout.allCases, [7, 150])
+  func paddedFramesAreNeverRead(layout: CTCLoss.Layout, classes: Int) throws {
+    for isInPlace in [false, true] { try paddedFrames(layout, classes, isInPlace: isInPlace) }
+  }
+
+  private func paddedFrames(_ layout: CTCLoss.Layout, _ classes: Int, isInPlace: Bool) throws {
     var generator = SplitMix(state: 21)
-    let clean = CTCSample.random(batch: 5, time: 9, classes: 7, labels: 3, using: &generator)
+    let clean = CTCSample.random(batch: 5, time: 19, classes: classes, labels: 3, using: &generator)
     var poisoned = clean
     for utterance in 0..<clean.batch {
-      for index in (utterance * 9 + clean.inputLengths[utterance]) * 7..<(utterance + 1) * 9 * 7 {
+      for index in (utterance * 19 + clean.inputLengths[utterance]) * classes..<(utterance + 1) * 19 * classes {
         poisoned.logits[index] = index % 2 == 0 ? .nan : .infinity
       }
     }
@@ -106,21 +114,32 @@ import Testing
       let (expected, result) = (try run(clean, Float.self), try run(poisoned, Float.self))
       #expect(expected.losses == result.losses && expected.gradient == result.gradient)
       for utterance in 0..<clean.batch {
-        let padding = (utterance * 9 + clean.inputLengths[utterance]) * 7..<(utterance + 1) * 9 * 7
+        let padding =
+          (utterance * 19 + clean.inputLengths[utterance]) * classes..<(utterance + 1) * 19 * classes
         #expect(result.gradient[padding].allSatisfy { $0 == 0 })
       }
     }
   }
 
-  @Test func undefinedFrames() throws {
+  @Test(arguments: [0, 200])
+  func undefinedFrames(others: Int) throws {
     for bad in [Double.nan, .infinity] {
       let frames = [[0.0, 1, 2], [0, bad, 1], [1, 0, 0]]
       for input in CTCLoss.Input.allCases {
-        let result = try CTCRun(input: input)(sample(frames, [1]), Float.self)
+        let result = try CTCRun(input: input)(sample(frames, [1], others: others), Float.self)
         #expect(result.losses[0].isNaN && result.gradient.allSatisfy { $0.isNaN })
       }
+      // In a class that the target does not have: read as a logit, not read as a log-probability.
+      let elsewhere = sample(frames, [2], others: others)
+      let logits = try CTCRun()(elsewhere, Double.self)
+      #expect(logits.losses[0].isNaN && logits.gradient.allSatisfy { $0.isNaN })
+      let logProbabilities = try CTCRun(input: .logProbabilities)(elsewhere, Double.self)
+      #expect(logProbabilities.losses[0].isFinite && logProbabilities.gradient.allSatisfy { $0.isFinite })
+      // Undefined comes before impossible.
+      let impossible = sample([[0, bad, -.infinity], [0, 0, -.infinity]], [2], others: others)
+      #expect(try CTCRun()(impossible, Float.self).losses[0].isNaN)
     }
-    let lowest = try CTCRun()(sample([[-.infinity, -.infinity]], [1]), Double.self)
+    let lowest = try CTCRun()(sample([[-.infinity, -.infinity]], [1], others: others), Double.self)
     #expect(lowest.losses[0].isNaN)
   }
 
@@ -134,13 +153,18 @@ import Testing
     }
   }
 
-  @Test func enormousLogits() throws {
+  @Test(arguments: [0, 200])
+  func enormousLogits(others: Int) throws {
     for scale in [1e6, 1e30] {
-      let result = try CTCRun()(sample([[scale, 0], [0, scale], [scale, 0]], [1]), Float.self)
+      let right = sample([[scale, 0], [0, scale], [scale, 0]], [1], others: others)
+      let result = try CTCRun()(right, Float.self)
       #expect(result.losses == [0] && result.gradient.allSatisfy { abs($0) < 1e-6 })
-      let wrong = try CTCRun()(sample([[scale, 0], [scale, 0]], [1]), Float.self)
+      let wrong = try CTCRun()(sample([[scale, 0], [scale, 0]], [1], others: others), Float.self)
       #expect(abs(Double(wrong.losses[0]) / scale - 1) < 1e-6)
-      #expect(largestDifference(wrong.gradient, [0.5, -0.5, 0.5, -0.5]) < 1e-6)
+      for frame in 0..<2 {
+        let row = Array(wrong.gradient[frame * (2 + others)..<(frame + 1) * (2 + others)])
+        #expect(largestDifference(row, [0.5, -0.5] + [Double](repeating: 0, count: others)) < 1e-6)
+      }
     }
   }
 

@@ -45,11 +45,27 @@ import Testing
   @Test(arguments: [0, 1, 6, 7, 8, 9, 14, 15, 16, 17, 23, 24, 31, 32, 33, 63, 64, 65])
   func widths(labels: Int) throws {
     var generator = SplitMix(state: UInt64(labels) + 99)
-    for classes in [2, 15, 16, 17, 33, 70] {
+    for classes in [2, 15, 16, 17, 33, 70, 128, 129, 300] {
       let sample = CTCSample.random(
         batch: 2, time: 2 * labels + 3, classes: classes, labels: labels, ragged: false, using: &generator)
       try check(sample, CTCRun(), Double.self, tolerance: 1e-11, "\(labels) labels of \(classes)")
       try check(sample, CTCRun(isInPlace: true), Float.self, tolerance: 2e-6, "\(labels) labels of \(classes)")
+    }
+  }
+
+  /// Frame counts around the widths of vectors, which decide what is transposed and what stays rows, with few
+  /// classes and with many.
+  @Test(arguments: 1...35)
+  func frames(count: Int) throws {
+    var generator = SplitMix(state: UInt64(count) + 7)
+    for classes in [3, 16, 29, 40, 128, 150] {
+      let sample = CTCSample.random(
+        batch: 2, time: count, classes: classes, labels: min(count / 2, 5), ragged: false, using: &generator)
+      var run = CTCRun(layout: count % 2 == 0 ? .batchMajor : .timeMajor, isInPlace: count % 3 == 0)
+      try check(sample, run, Double.self, tolerance: 1e-11, "\(count) frames of \(classes)")
+      try check(sample, run, Float.self, tolerance: 2e-6, "\(count) frames of \(classes)")
+      run = CTCRun(padding: 1 + count % 5)
+      try check(sample, run, Float.self, tolerance: 2e-6, "\(count) frames of \(classes), gaps between rows")
     }
   }
 
@@ -102,25 +118,33 @@ import Testing
 
   @Test func everyInstructionSet() throws {
     var generator = SplitMix(state: 8)
-    for deviation in [1.0, 50] {
+    for (deviation, classes) in [(1.0, 21), (50, 21), (1, 32), (1, 150), (50, 150)] {
       for labels in [0, 5, 8, 30] {
         let sample = CTCSample.random(
-          batch: 1, time: 75, classes: 21, labels: labels, deviation: deviation, ragged: false, using: &generator)
+          batch: 1, time: 75, classes: classes, labels: labels, deviation: deviation, ragged: false,
+          using: &generator)
         for level in InstructionSet.available {
-          try runKernel(level, sample, Float.self, tolerance: 3e-6)
-          try runKernel(level, sample, Double.self, tolerance: 1e-10)
+          for streams in [false, true] {
+            try runKernel(level, sample, Float.self, streams: streams, tolerance: 3e-6)
+            try runKernel(level, sample, Double.self, streams: streams, tolerance: 1e-10)
+          }
         }
       }
     }
   }
 
   private func runKernel<Scalar: LossScalar>(
-    _ level: InstructionSet, _ sample: CTCSample, _: Scalar.Type, tolerance: Double
+    _ level: InstructionSet, _ sample: CTCSample, _: Scalar.Type, streams: Bool, tolerance: Double
   ) throws {
     let kernels = KernelSelection(level).table(Scalar.self).ctc
     let logits = sample.logits.map { Scalar($0) }
     let labels = sample.labels[0].map(Int32.init)
-    var gradient = [Scalar](repeating: 0, count: logits.count)
+    // Streamed rows start at cache lines where their length allows.
+    let gradient = UnsafeMutableBufferPointer(
+      start: UnsafeMutableRawPointer.allocate(byteCount: logits.count * MemoryLayout<Scalar>.stride, alignment: 64)
+        .bindMemory(to: Scalar.self, capacity: logits.count), count: logits.count)
+    gradient.initialize(repeating: -123)
+    defer { UnsafeMutableRawPointer(gradient.baseAddress!).deallocate() }
     let layout = CTCWorkspace(
       frames: sample.time, labels: labels.count, columns: sample.classes)
     let workspace = UnsafeMutableRawPointer.allocate(byteCount: layout.bytes, alignment: 64)
@@ -129,18 +153,16 @@ import Testing
     workspace.initializeMemory(as: Double.self, repeating: .nan, count: layout.bytes / 8)
     logits.withUnsafeBufferPointer { input in
       labels.withUnsafeBufferPointer { target in
-        gradient.withUnsafeMutableBufferPointer { output in
-          var arguments = CTCArguments<Scalar>(
-            input: input.baseAddress!, inputStride: sample.classes, gradient: output.baseAddress!,
-            gradientStride: sample.classes, frames: sample.time, columns: sample.classes,
-            labels: target.baseAddress ?? UnsafePointer(bitPattern: 4)!, labelCount: labels.count, blank: 0,
-            isNormalized: false, streams: false, scale: 1, workspace: workspace)
-          kernels.evaluate(&arguments)
-          #expect(arguments.outcome == .finite)
-        }
+        var arguments = CTCArguments<Scalar>(
+          input: input.baseAddress!, inputStride: sample.classes, gradient: gradient.baseAddress!,
+          gradientStride: sample.classes, frames: sample.time, columns: sample.classes,
+          labels: target.baseAddress ?? UnsafePointer(bitPattern: 4)!, labelCount: labels.count, blank: 0,
+          isNormalized: false, streams: streams, scale: 1, workspace: workspace)
+        kernels.evaluate(&arguments)
+        #expect(arguments.outcome == .finite)
       }
     }
-    let difference = largestDifference(gradient, sample.referenceGradient())
+    let difference = largestDifference(Array(gradient), sample.referenceGradient())
     #expect(difference <= tolerance, "\(level) \(Scalar.self) \(labels.count) labels: off by \(difference)")
   }
 }

@@ -73,6 +73,7 @@ CASES = [
     case("standard deviation 20", batch=3, time=10, classes=7, width=4, deviation=20, full=True),
     case("standard deviation 100", batch=3, time=12, classes=5, width=4, deviation=100, full=True),
     case("more labels than a vector", batch=2, time=30, classes=4, width=18),
+    case("many classes", batch=1, time=6, classes=130, width=3, blank=70, deviation=3, full=True),
 ]
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ private let scalingMask = 7
 /// can grow to between scalings (2 · 3⁸ forward and backward, sums of three).
 private let certifiedBits = -850.0 + 72
 
+/// Posteriors below it become 0; a normal number in either scalar type.
+private let smallestPosterior: Double = 0x1p-120
+
 /// - Returns: Whether the result is certified; otherwise nothing but scratch memory has been written.
 @inline(__always)
 func ctcScaledRecursion<V: KernelVector>(
@@ -58,8 +61,8 @@ private func ctcScaledForward<V: KernelVector>(
       let previous = ctcShiftedUp(label, before)
       before = label
       let fromBoth = Doubles.multiplyAdd(Doubles.load(skips + index), previous, label + blank)
-      Doubles.maximum((blank + previous) * blankEmission, lowest).store(blanks + index)
-      Doubles.maximum(fromBoth * V.loadDoubles(emission + index), lowest).store(next + index)
+      ctcLarger((blank + previous) * blankEmission, lowest).store(blanks + index)
+      ctcLarger(fromBoth * V.loadDoubles(emission + index), lowest).store(next + index)
       index += 8
     }
     labels = next
@@ -85,7 +88,8 @@ private func ctcScaledBackward<V: KernelVector>(
   let forward = (arguments.workspace + workspace.forward).assumingMemoryBound(to: Double.self)
   let writes = arguments.gradient != nil
   let lowest = Doubles(repeating: floor)
-  let scale = Double(arguments.scale)
+  let smallest = Doubles(repeating: smallestPosterior)
+  let reciprocal = 1 / arguments.probability
   // 2^certifiedBits · states · frames, rounded up.
   let cells = Double((2 * count + 1) * arguments.frames)
   let margin = certifiedBits + Double(cells.exponent) + 1 - Double(arguments.probability.exponent)
@@ -104,37 +108,34 @@ private func ctcScaledBackward<V: KernelVector>(
     var label = Doubles.load(labels)
     var index = 0
     if writes {
-      let factor = Doubles(repeating: ctcPower(ofTwo: -shift) / arguments.probability)
+      let factor = Doubles(repeating: ctcPower(ofTwo: -shift) * reciprocal)
       let forward = forward + frame * workspace.width
-      let scales = Doubles(repeating: scale)
       var sum = Doubles(repeating: 0)
       while index < end {
         let (blankAfter, labelAfter) = (Doubles.load(blanks + index + 8), Doubles.load(labels + index + 8))
         let blankNext = ctcShiftedDown(blank, blankAfter)
         let labelNext = ctcShiftedDown(label, labelAfter)
         let backward = Doubles.multiplyAdd(Doubles.load(nextSkips + index), labelNext, label + blankNext)
-        // Kept away from subnormal products, which would be slow: below 2⁻¹⁰⁰ a posterior is 0.
-        let limited = Doubles.maximum(backward * factor, Doubles(repeating: 0x1p-150))
-        let product = Doubles.load(forward + index) * limited
-        let posterior = product.replacing(
-          with: Doubles(repeating: 0), where: product .< Doubles(repeating: 0x1p-100))
+        // Kept away from subnormal numbers, which would be slow.
+        let product = Doubles.load(forward + index) * ctcLarger(backward * factor, smallest)
+        let posterior = product.replacing(with: Doubles(repeating: 0), where: product .< smallest)
         sum = sum + posterior
-        Doubles.maximum((blank + label) * blankEmission, lowest).store(blanks + index)
-        Doubles.maximum(backward * V.loadDoubles(emission + index), lowest).store(labels + index)
-        V.storeDoubles(posterior * scales, emission + index)
+        ctcLarger((blank + label) * blankEmission, lowest).store(blanks + index)
+        ctcLarger(backward * V.loadDoubles(emission + index), lowest).store(labels + index)
+        V.storeDoubles(posterior, emission + index)
         (blank, label) = (blankAfter, labelAfter)
         index += 8
       }
       let blankPosterior = 1 - sum.total
-      blankEmissions[frame] = blankPosterior > 0 ? blankPosterior * scale : 0
+      blankEmissions[frame] = blankPosterior > 0 ? blankPosterior : 0
     } else {
       while index < end {
         let (blankAfter, labelAfter) = (Doubles.load(blanks + index + 8), Doubles.load(labels + index + 8))
         let blankNext = ctcShiftedDown(blank, blankAfter)
         let labelNext = ctcShiftedDown(label, labelAfter)
         let backward = Doubles.multiplyAdd(Doubles.load(nextSkips + index), labelNext, label + blankNext)
-        Doubles.maximum((blank + label) * blankEmission, lowest).store(blanks + index)
-        Doubles.maximum(backward * V.loadDoubles(emission + index), lowest).store(labels + index)
+        ctcLarger((blank + label) * blankEmission, lowest).store(blanks + index)
+        ctcLarger(backward * V.loadDoubles(emission + index), lowest).store(labels + index)
         (blank, label) = (blankAfter, labelAfter)
         index += 8
       }
@@ -154,7 +155,7 @@ private func ctcRescale(
   var largest = Doubles.load(blanks)
   var index = 0
   while index < end {
-    largest = Doubles.maximum(largest, Doubles.maximum(.load(blanks + index), .load(labels + index)))
+    largest = ctcLarger(largest, ctcLarger(.load(blanks + index), .load(labels + index)))
     index += 8
   }
   let bits = largest.largest.bitPattern

@@ -1,9 +1,11 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
 
-// Connectionist temporal classification of one utterance: emissions and their softmax (CTCEmissions), the
-// recursion over scaled float64 (CTCScaledRecursion) and, where its certificate fails, the one in which every
-// state has an exponent of its own (CTCWideRecursion), then the posteriors taken out of the gradient rows.
+// Connectionist temporal classification of one utterance: emissions, from a table of all exponentials where
+// classes are few (CTCTable) and from the inputs at the labels where they are many (CTCEmissions); the recursion
+// over scaled float64 (CTCScaledRecursion) and, where its certificate fails, the one in which every state has an
+// exponent of its own (CTCWideRecursion); then the gradient, from the table or in one pass over the inputs
+// (CTCGradient).
 
 /// The kernels over one vector type.
 @inline(__always)
@@ -18,18 +20,25 @@ func ctcKernels<V: KernelVector>(as vector: V.Type) -> CTCKernels<V.Lane> {
 private func ctcEvaluate<V: KernelVector>(_ arguments: inout CTCArguments<V.Lane>, as: V.Type) {
   let workspace = CTCWorkspace(
     frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns)
+  let hasTable = workspace.tableWidth > 0 && !arguments.isNormalized
   ctcPrepare(arguments, workspace)
   let isNarrow =
-    arguments.isNormalized
-    ? ctcGivenEmissions(&arguments, workspace, as: V.self)
-    : ctcSoftmaxEmissions(&arguments, workspace, as: V.self)
+    hasTable
+    ? ctcTableEmissions(&arguments, workspace, as: V.self)
+    : ctcInputEmissions(&arguments, workspace, as: V.self)
   guard arguments.outcome == .finite else { return }
   if !isNarrow || !ctcScaledRecursion(&arguments, workspace, as: V.self) {
     arguments.isWide = true
     ctcWideRecursion(&arguments, workspace, as: V.self)
   }
-  guard arguments.outcome == .finite, let gradient = arguments.gradient else { return }
-  ctcGradient(arguments, workspace, gradient, as: V.self)
+  if hasTable {
+    guard arguments.outcome == .finite, arguments.gradient != nil else { return }
+    ctcTableGradient(arguments, workspace, as: V.self)
+  } else if !arguments.isNormalized {
+    ctcSoftmaxRows(&arguments, workspace, as: V.self)
+  } else if arguments.outcome == .finite {
+    ctcLogProbabilityRows(arguments, workspace, as: V.self)
+  }
 }
 
 /// What depends on the labels alone.
@@ -42,10 +51,6 @@ func ctcPrepare<Lane: KernelScalar>(_ arguments: CTCArguments<Lane>, _ workspace
     let isAllowed = index > 0 && index < count && arguments.labels[index] != arguments.labels[index - 1]
     skips[index] = isAllowed ? 1 : 0
   }
-  let indices = (arguments.workspace + workspace.indices).assumingMemoryBound(to: Int32.self)
-  for index in 0..<count { indices[index] = arguments.labels[index] }
-  indices[count] = Int32(truncatingIfNeeded: arguments.blank)
-  for index in count + 1..<max(workspace.width, count + 1) { indices[index] = 0 }
 }
 
 /// One of the float64 rows over states.

@@ -99,7 +99,6 @@ private func ctcWideBackward<V: KernelVector>(
   let forward = (arguments.workspace + workspace.forward).assumingMemoryBound(to: Double.self)
   let emissions = (arguments.workspace + workspace.emissions).assumingMemoryBound(to: V.Lane.self)
   let blankPosteriors = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
-  let scale = Double(arguments.scale)
   let factor = Doubles(repeating: 1 / arguments.probability)
   let shift = Doubles(repeating: arguments.probabilityExponent)
   for index in 0..<end + 8 {
@@ -130,7 +129,7 @@ private func ctcWideBackward<V: KernelVector>(
       let posterior = (mantissa * ctcWidePower(Doubles.minimum(power, Doubles(repeating: 64))))
         .replacing(with: Doubles(repeating: 0), where: power .< Doubles(repeating: -100))
       sum = sum + posterior
-      V.storeDoubles(posterior * Doubles(repeating: scale), posteriors + index)
+      V.storeDoubles(posterior, posteriors + index)
       let nextBlank = ctcWideProduct(ctcWideSum(blank, label), blankEmission)
       let nextLabel = ctcWideProduct(backward, ctcWideLabelEmission(inputs, index, count))
       nextBlank.mantissa.store(blankMantissa + index)
@@ -141,7 +140,7 @@ private func ctcWideBackward<V: KernelVector>(
       index += 8
     }
     let blankPosterior = 1 - sum.total
-    blankPosteriors[frame] = blankPosterior > 0 ? blankPosterior * scale : 0
+    blankPosteriors[frame] = blankPosterior > 0 ? blankPosterior : 0
     frame -= 1
   }
 }

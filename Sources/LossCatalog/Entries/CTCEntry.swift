@@ -4,7 +4,8 @@ extension LossEntry {
   static let ctc = LossEntry(
     name: "ctc", formula: "−log of the probability of all alignments of the target",
     roles: [
-      RoleUse(.logits, .matrix, differentiable: true), RoleUse(.targets, .integers),
+      RoleUse(.logits, .matrix, required: false, differentiable: true),
+      RoleUse(.logProbabilities, .matrix, required: false, differentiable: true), RoleUse(.targets, .integers),
       RoleUse(.inputLengths, .integers, required: false), RoleUse(.targetLengths, .integers, required: false),
     ],
     options: [.blank, .zeroInfinity, .timeMajor], sample: .utterance, isRowWise: false, evaluator: CTCEvaluator())
@@ -13,15 +14,18 @@ extension LossEntry {
 private struct CTCEvaluator: LossEvaluator {
   func evaluate<Scalar: LossScalar>(_ problem: LossProblem<Scalar>) throws(BatchLossError) -> LossOutcome {
     let options = problem.options
+    let role = try problem.only(.logits, .logProbabilities)
     let loss = try CTCLoss(
       blank: options.integer(.blank, default: 0), zeroInfinity: options.flag(.zeroInfinity),
-      layout: options.flag(.timeMajor) ? .timeMajor : .batchMajor)
-    let logits = try problem.matrix(.logits)
+      layout: options.flag(.timeMajor) ? .timeMajor : .batchMajor,
+      input: role == .logits ? .logits : .logProbabilities)
+    let frames = try problem.matrix(role)
+    let gradient = problem.gradients[role]
     let labels = try problem.labels(.targets)
-    let shape = problem.shapes[.logits] ?? []
+    let shape = problem.shapes[role] ?? []
     guard shape.count == 3 else {
       throw BatchLossError(
-        .invalidShape, parameter: "logits", expected: "three dimensions: utterances, frames, classes",
+        .invalidShape, parameter: role.rawValue, expected: "three dimensions: utterances, frames, classes",
         actual: "shape \(shape)")
     }
     let batch = shape[loss.layout == .timeMajor ? 1 : 0]
@@ -36,7 +40,8 @@ private struct CTCEvaluator: LossEvaluator {
           actual: "\(targetShape[0])")
       }
       cost = try evaluate(
-        loss, logits, problem, CTCTargets(padded: labels.span, batch: batch, lengths: lengths?.span), inputLengths)
+        loss, frames, gradient, problem, CTCTargets(padded: labels.span, batch: batch, lengths: lengths?.span),
+        inputLengths)
     } else {
       guard let lengths else {
         throw BatchLossError(
@@ -48,18 +53,18 @@ private struct CTCEvaluator: LossEvaluator {
           .invalidShape, parameter: "target-lengths", expected: "\(batch) lengths", actual: "\(lengths.count)")
       }
       cost = try evaluate(
-        loss, logits, problem, CTCTargets(concatenated: labels.span, lengths: lengths.span), inputLengths)
+        loss, frames, gradient, problem, CTCTargets(concatenated: labels.span, lengths: lengths.span), inputLengths)
     }
     return LossOutcome(cost: cost)
   }
 
   private func evaluate<Scalar: LossScalar>(
-    _ loss: CTCLoss, _ logits: Rows<Scalar>, _ problem: LossProblem<Scalar>, _ targets: borrowing CTCTargets<Int64>,
-    _ inputLengths: [Int]?
+    _ loss: CTCLoss, _ frames: Rows<Scalar>, _ gradient: UnsafeMutableBufferPointer<Scalar>?,
+    _ problem: LossProblem<Scalar>, _ targets: borrowing CTCTargets<Int64>, _ inputLengths: [Int]?
   ) throws(BatchLossError) -> Cost {
     try loss.evaluate(
-      logits.view, targets: targets, inputLengths: inputLengths?.span, reduction: problem.reduction ?? .mean,
+      frames.view, targets: targets, inputLengths: inputLengths?.span, reduction: problem.reduction ?? .mean,
       denominator: problem.denominator, losses: problem.losses?.mutableSpan,
-      gradient: logits.mutableView(problem.gradients[.logits]), engine: problem.engine)
+      gradient: frames.mutableView(gradient), engine: problem.engine)
   }
 }

@@ -16,8 +16,8 @@ extension LossEntry {
 
 private struct KLDivergenceEvaluator: LossEvaluator {
   func evaluate<Scalar: LossScalar>(_ problem: LossProblem<Scalar>) throws(BatchLossError) -> LossOutcome {
-    let inputRole = try only(.logits, .logProbabilities, problem)
-    let targetRole = try only(.targets, .targetLogits, problem)
+    let inputRole = try problem.only(.logits, .logProbabilities)
+    let targetRole = try problem.only(.targets, .targetLogits)
     let targetForm: KLDivergence.Targets =
       targetRole == .targetLogits
       ? .logits : problem.options.flag(.logTargets) ? .logProbabilities : .probabilities
@@ -32,19 +32,6 @@ private struct KLDivergenceEvaluator: LossEvaluator {
       losses: problem.losses?.mutableSpan, gradient: input.mutableView(problem.gradients[inputRole]),
       targetGradient: targets.mutableView(problem.gradients[.targetLogits]), engine: problem.engine)
     return LossOutcome(cost: cost)
-  }
-
-  /// The one of two roles that is given.
-  private func only<Scalar: LossScalar>(
-    _ first: Role, _ second: Role, _ problem: LossProblem<Scalar>
-  ) throws(BatchLossError) -> Role {
-    let given = [first, second].filter { problem.matrices[$0] != nil }
-    guard given.count == 1 else {
-      throw BatchLossError(
-        .unsupportedCombination, parameter: "\(first.rawValue), \(second.rawValue)", expected: "one of the two",
-        actual: given.isEmpty ? "none" : "both")
-    }
-    return given[0]
   }
 
   func denominator<Scalar: LossScalar>(
