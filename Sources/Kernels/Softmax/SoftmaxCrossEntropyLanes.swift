@@ -77,22 +77,26 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   // whose derivative needs the logits again.
   let smoothing = arguments.labelSmoothing / Double(columns)
   let keep = V(1 - arguments.labelSmoothing)
-  var exponentialSum = zero
+  // The largest is kept out of the sum, so that a confident row keeps the digits of the others.
+  var (others, largestCount) = (zero, zero)
   var linear = zero
   var targetSum = zero
   for column in 0..<columns {
     let shifted = V.load(z + column * V.laneCount) - largest
     let e = V.exp(ofSummand: shifted)
-    exponentialSum = exponentialSum + e
+    let isLargest = shifted .== zero
+    others = others + e.replacing(with: zero, where: isLargest)
+    largestCount = largestCount + zero.replacing(with: V(lane: 1), where: isLargest)
     let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
     targetSum = targetSum + target
     linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
     if cap == 0 { e.store(z + column * V.laneCount) }
   }
   // A row of nothing but −∞ has no distribution.
-  exponentialSum = exponentialSum.replacing(with: V(lane: .nan), where: largest .== V(lane: -.infinity))
-
-  let logSum = V.log(exponentialSum)
+  let exponentialSum = (others + largestCount).replacing(
+    with: V(lane: .nan), where: largest .== V(lane: -.infinity))
+  let logSum = V.log(exponentialSum).replacing(
+    with: V.log(onePlus: others), where: largestCount .== V(lane: 1))
   let logSumExp = logSum + largest
   let zLoss = V(arguments.zLoss)
   var loss = V.multiplyAdd(targetSum, logSum, zero - linear)
@@ -155,20 +159,24 @@ private func plainLaneGroup<V: KernelVector>(
     largest = .maximum(largest, V.load(z + index))
     index += V.laneCount
   }
-  var (sum, own, column) = (zero, zero, zero)
+  // The label is kept out of the sum, so that a confident row keeps the digits of the others.
+  var (others, own, column) = (zero, zero, zero)
   index = 0
   while index < end {
     let shifted = V.load(z + index) - largest
     let e = V.exp(ofSummand: shifted)
     e.store(z + index)
-    sum = sum + e
-    own = own.replacing(with: shifted, where: label .== column)
+    let isLabel = label .== column
+    others = others + e.replacing(with: zero, where: isLabel)
+    own = own.replacing(with: shifted, where: isLabel)
     column = column + V(lane: 1)
     index += V.laneCount
   }
   // A row of nothing but −∞ has no distribution.
-  sum = sum.replacing(with: V(lane: .nan), where: largest .== V(lane: -.infinity))
-  let loss = ((V.log(sum) - own) * weight).replacing(with: zero, where: isSilent)
+  let sum = (others + V.exp(ofSummand: own)).replacing(
+    with: V(lane: .nan), where: largest .== V(lane: -.infinity))
+  let value = (V.log(sum) - own).replacing(with: V.log(onePlus: others), where: own .== zero)
+  let loss = (value * weight).replacing(with: zero, where: isSilent)
   guard let gradient = arguments.gradient else { return loss }
 
   let outer = V(arguments.gradientScale) * weight

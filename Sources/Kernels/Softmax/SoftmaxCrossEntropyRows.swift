@@ -128,7 +128,10 @@ private func evaluate<V: KernelVector>(
   waiting.gradient = nil
   // All logits −∞: no distribution.
   if largest == -.infinity { scaledSum = .nan }
-  let logSum = log(scaledSum)  // lse − largest
+  var logSum = log(scaledSum)  // lse − largest
+  if row.label >= 0, labelLogit == Double(largest), scaledSum < 2 {
+    logSum = log1p(max(0, scaledSum - labelExcess(arguments, row, source, largest, as: V.self)))
+  }
   let logSumExp = logSum + Double(largest)
 
   // The loss: (Σ τ)·lse − Σ τ·z, both relative to the maximum.
@@ -168,6 +171,36 @@ private func evaluate<V: KernelVector>(
     if carried.isFinite { row.exponentials[row.label] = carried } else { row.labelTerm = V.Lane(term) }
   }
   return loss
+}
+
+/// What the label, if it has the largest logit, puts into the sum of exponentials beyond the others: 1, and the rounding
+/// errors of what is added to 1 in its lane. A confident row has its loss from the others alone.
+@inline(__always)
+private func labelExcess<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ source: UnsafePointer<V.Lane>,
+  _ largest: V.Lane, as: V.Type
+) -> Double {
+  let start = row.label / SoftmaxPlan.segment * SoftmaxPlan.segment
+  let count = min(SoftmaxPlan.segment, arguments.columns - start)
+  let whole = start + (count & -V.laneCount)
+  // A rest of less than a vector was added in float64.
+  guard row.label < whole else { return 1 }
+  let stretch = 32 * V.laneCount
+  var index = start + (row.label - start) / stretch * stretch
+  let end = min(index + stretch, whole)
+  let (zero, shift, label) = (V(lane: 0), V(lane: largest), row.label)
+  var (all, others) = (zero, zero)
+  while index < end {
+    let e =
+      row.gradient == nil
+      ? V.exp(ofSummand: V.load(source + index) - shift) : V.load(UnsafePointer(row.exponentials) + index)
+    all = all + e
+    var other = e
+    if index <= label && label < index + V.laneCount { other[label - index] = 0 }
+    others = others + other
+    index += V.laneCount
+  }
+  return all.total - others.total
 }
 
 /// e^(maximum − larger); most rows have one segment, whose maximum is the larger one.

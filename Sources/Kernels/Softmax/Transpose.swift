@@ -30,10 +30,7 @@ func transpose<V: KernelVector>(
     var (a, b, c, d) = (
       V.load(start), V.load(start + V.laneCount), V.load(start + 2 * V.laneCount), V.load(start + 3 * V.laneCount)
     )
-    V.exchange(&a, &c, distance: 2)
-    V.exchange(&b, &d, distance: 2)
-    V.exchange(&a, &b, distance: 1)
-    V.exchange(&c, &d, distance: 1)
+    V.exchangeQuads(&a, &b, &c, &d)
     store(row, a)
     store(row + 1, b)
     store(row + 2, c)

@@ -220,6 +220,11 @@ extension SIMD8: KernelVector where Scalar == Double {
   }
 
   @inline(__always)
+  static func exchangeQuads(_ a: inout Self, _ b: inout Self, _ c: inout Self, _ d: inout Self) {
+    exchangeQuads(byPairs: &a, &b, &c, &d)
+  }
+
+  @inline(__always)
   static func loadDoubles(_ source: UnsafePointer<Double>) -> SIMD8<Double> { load(source) }
 
   @inline(__always)

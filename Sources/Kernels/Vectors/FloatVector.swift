@@ -240,6 +240,37 @@ extension SIMD16: KernelVector where Scalar == Float {
   }
 
   @inline(__always)
+  static func exchangeQuads(_ a: inout Self, _ b: inout Self, _ c: inout Self, _ d: inout Self) {
+    #if BATCHLOSS_X86_V3
+      // Eight shuffles for each half, where LLVM puts the pairs together lane by lane.
+      let low = quads(a.lowHalf, b.lowHalf, c.lowHalf, d.lowHalf)
+      let high = quads(a.highHalf, b.highHalf, c.highHalf, d.highHalf)
+      a = Self(lowHalf: low.0, highHalf: high.0)
+      b = Self(lowHalf: low.1, highHalf: high.1)
+      c = Self(lowHalf: low.2, highHalf: high.2)
+      d = Self(lowHalf: low.3, highHalf: high.3)
+    #else
+      exchangeQuads(byPairs: &a, &b, &c, &d)
+    #endif
+  }
+
+  #if BATCHLOSS_X86_V3
+    @inline(__always)
+    private static func quads(
+      _ a: SIMD8<Float>, _ b: SIMD8<Float>, _ c: SIMD8<Float>, _ d: SIMD8<Float>
+    ) -> (SIMD8<Float>, SIMD8<Float>, SIMD8<Float>, SIMD8<Float>) {
+      func pairs(_ x: SIMD8<Float>) -> SIMD4<Double> { unsafeBitCast(x, to: SIMD4<Double>.self) }
+      func singles(_ x: SIMD4<Double>) -> SIMD8<Float> { unsafeBitCast(x, to: SIMD8<Float>.self) }
+      let (ab, cd) = (pairs(_mm256_unpacklo_ps(a, b)), pairs(_mm256_unpacklo_ps(c, d)))
+      let (ab2, cd2) = (pairs(_mm256_unpackhi_ps(a, b)), pairs(_mm256_unpackhi_ps(c, d)))
+      return (
+        singles(_mm256_unpacklo_pd(ab, cd)), singles(_mm256_unpackhi_pd(ab, cd)),
+        singles(_mm256_unpacklo_pd(ab2, cd2)), singles(_mm256_unpackhi_pd(ab2, cd2))
+      )
+    }
+  #endif
+
+  @inline(__always)
   static func loadDoubles(_ source: UnsafePointer<Float>) -> SIMD8<Double> {
     widened(UnsafeRawPointer(source).loadUnaligned(as: SIMD8<Float>.self))
   }

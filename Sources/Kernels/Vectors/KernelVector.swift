@@ -45,6 +45,9 @@ protocol KernelVector: LossVector {
   /// One step of a transposition: swaps the odd blocks of `distance` lanes of `a` with the even ones of `b`.
   static func exchange(_ a: inout Self, _ b: inout Self, distance: Int)
 
+  /// The last two steps of a transposition, `distance` 2 and 1, for four vectors.
+  static func exchangeQuads(_ a: inout Self, _ b: inout Self, _ c: inout Self, _ d: inout Self)
+
   /// Eight lanes from memory, in float64.
   static func loadDoubles(_ source: UnsafePointer<Lane>) -> SIMD8<Double>
   /// Stores eight numbers rounded to the format of the lanes.
@@ -64,6 +67,14 @@ extension KernelVector {
     var result = Self(lane: padding)
     for lane in 0..<count { result[lane] = source[lane] }
     return result
+  }
+
+  @inline(__always)
+  static func exchangeQuads(byPairs a: inout Self, _ b: inout Self, _ c: inout Self, _ d: inout Self) {
+    exchange(&a, &c, distance: 2)
+    exchange(&b, &d, distance: 2)
+    exchange(&a, &b, distance: 1)
+    exchange(&c, &d, distance: 1)
   }
 
   @inline(__always)
