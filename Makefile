@@ -42,7 +42,8 @@ test: setup ## Run every test, on every instruction set that this processor has
 
 .PHONY: check-commands
 check-commands: setup ## Run the commands on small inputs: the demo, mistakes, and every benchmark once
-	swift build -c release
+	swift build -c release --product batch-loss
+	swift build -c release --product bench
 	Examples/digits/run.sh
 	Examples/embeddings/run.sh
 	Examples/ctc/run.sh
