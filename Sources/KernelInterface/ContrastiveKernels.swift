@@ -38,13 +38,16 @@ package struct ContrastivePairsArguments<Scalar: KernelScalar> {
   package var losses: UnsafeMutablePointer<Scalar>?
   package var gradientScale = 0.0
   package var streams = false
+  /// Scratch: 3 numbers for each row.
+  package var slopes: UnsafeMutablePointer<Double>
   /// Out.
   package var sum = 0.0
   package var active = 0
 
   package init(
     form: ContrastiveForm, first: UnsafePointer<Scalar>, firstStride: Int, second: UnsafePointer<Scalar>,
-    secondStride: Int, count: Int, columns: Int, isSimilar: UnsafePointer<UInt8>
+    secondStride: Int, count: Int, columns: Int, isSimilar: UnsafePointer<UInt8>,
+    slopes: UnsafeMutablePointer<Double>
   ) {
     self.form = form
     self.first = first
@@ -54,18 +57,44 @@ package struct ContrastivePairsArguments<Scalar: KernelScalar> {
     self.count = count
     self.columns = columns
     self.isSimilar = isSimilar
+    self.slopes = slopes
+  }
+}
+
+/// A row of distances against a labelled batch.
+package struct ContrastiveRowArguments<Scalar: KernelScalar> {
+  package var form: ContrastiveForm
+  /// Distances; out: derivatives by squared distance.
+  package var row: UnsafeMutablePointer<Scalar>
+  package var labels: UnsafePointer<Scalar>
+  package var label: Scalar
+  package var count: Int
+  /// Both or none: each column's += derivative and += loss.
+  package var columnWeights: UnsafeMutablePointer<Scalar>?
+  package var columnLosses: UnsafeMutablePointer<Scalar>?
+
+  package init(
+    form: ContrastiveForm, row: UnsafeMutablePointer<Scalar>, labels: UnsafePointer<Scalar>, label: Scalar,
+    count: Int, columnWeights: UnsafeMutablePointer<Scalar>? = nil,
+    columnLosses: UnsafeMutablePointer<Scalar>? = nil
+  ) {
+    self.form = form
+    self.row = row
+    self.labels = labels
+    self.label = label
+    self.count = count
+    self.columnWeights = columnWeights
+    self.columnLosses = columnLosses
   }
 }
 
 /// Contrastive losses.
 package struct ContrastiveKernels<Scalar: KernelScalar>: Sendable {
   package typealias Pairs = @Sendable (_ arguments: inout ContrastivePairsArguments<Scalar>) -> Void
-  /// One row of distances against a labelled batch: replaced by derivatives by squared distance. Returns the sum
-  /// of losses, the sum of derivatives and the number of losses greater than 0.
+  /// Returns the sum of losses, the sum of derivatives and the number of losses greater than 0.
   package typealias Row =
     @Sendable (
-      _ form: ContrastiveForm, _ row: UnsafeMutablePointer<Scalar>, _ labels: UnsafePointer<Scalar>,
-      _ label: Scalar, _ count: Int
+      _ arguments: ContrastiveRowArguments<Scalar>
     ) -> (loss: Double, weightSum: Double, active: Int)
 
   package let pairs: Pairs

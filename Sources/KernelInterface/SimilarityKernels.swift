@@ -68,6 +68,20 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
       _ shifts: UnsafePointer<Scalar>
     ) -> Double
 
+  /// row = e^(a·s − shift), a·s being at most a little above the shift; its columns' += e and += e·s, unless both
+  /// are `nil`. Returns Σ e and Σ e·s.
+  package typealias SharedExponentials =
+    @Sendable (
+      _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar,
+      _ columnSums: UnsafeMutablePointer<Scalar>?, _ columnProducts: UnsafeMutablePointer<Scalar>?
+    ) -> (sum: Double, weighted: Double)
+  /// row = row·(own + others), + addend where there are labels and they are `label`.
+  package typealias ScaleByRowAndColumn =
+    @Sendable (
+      _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ own: Scalar, _ others: UnsafePointer<Scalar>,
+      _ labels: UnsafePointer<Scalar>?, _ label: Scalar, _ addend: Scalar
+    ) -> Void
+
   package let largest: Largest
   package let exponentials: Exponentials
   package let sum: Sum
@@ -76,11 +90,14 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
   package let sigmoid: Sigmoid
   package let columns: Columns
   package let probabilities: Probabilities
+  package let sharedExponentials: SharedExponentials
+  package let scaleByRowAndColumn: ScaleByRowAndColumn
 
   package init(
     largest: @escaping Largest, exponentials: @escaping Exponentials, sum: @escaping Sum,
     scaleAdd: @escaping ScaleAdd, softplus: @escaping Softplus, sigmoid: @escaping Sigmoid,
-    columns: @escaping Columns, probabilities: @escaping Probabilities
+    columns: @escaping Columns, probabilities: @escaping Probabilities,
+    sharedExponentials: @escaping SharedExponentials, scaleByRowAndColumn: @escaping ScaleByRowAndColumn
   ) {
     self.largest = largest
     self.exponentials = exponentials
@@ -90,5 +107,7 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
     self.sigmoid = sigmoid
     self.columns = columns
     self.probabilities = probabilities
+    self.sharedExponentials = sharedExponentials
+    self.scaleByRowAndColumn = scaleByRowAndColumn
   }
 }

@@ -74,13 +74,16 @@ package struct TripletArguments<Scalar: KernelScalar> {
   package var losses: UnsafeMutablePointer<Scalar>?
   package var gradientScale = 0.0
   package var streams = false
+  /// Scratch: 6 numbers for each row.
+  package var slopes: UnsafeMutablePointer<Double>
   /// Out.
   package var sum = 0.0
   package var active = 0
 
   package init(
     form: TripletForm, anchors: UnsafePointer<Scalar>, anchorStride: Int, positives: UnsafePointer<Scalar>,
-    positiveStride: Int, negatives: UnsafePointer<Scalar>, negativeStride: Int, count: Int, columns: Int
+    positiveStride: Int, negatives: UnsafePointer<Scalar>, negativeStride: Int, count: Int, columns: Int,
+    slopes: UnsafeMutablePointer<Double>
   ) {
     self.form = form
     self.anchors = anchors
@@ -91,6 +94,59 @@ package struct TripletArguments<Scalar: KernelScalar> {
     self.negativeStride = negativeStride
     self.count = count
     self.columns = columns
+    self.slopes = slopes
+  }
+}
+
+/// The farthest positive and the nearest negative of some rows, and where they are: −1 where there is none.
+package struct HardestExtremes<Scalar: KernelScalar> {
+  package var far: UnsafeMutablePointer<Scalar>
+  package var farAt: UnsafeMutablePointer<Scalar>
+  package var near: UnsafeMutablePointer<Scalar>
+  package var nearAt: UnsafeMutablePointer<Scalar>
+
+  package init(
+    far: UnsafeMutablePointer<Scalar>, farAt: UnsafeMutablePointer<Scalar>, near: UnsafeMutablePointer<Scalar>,
+    nearAt: UnsafeMutablePointer<Scalar>
+  ) {
+    self.far = far
+    self.farAt = farAt
+    self.near = near
+    self.nearAt = nearAt
+  }
+}
+
+/// Distances between some rows of a labelled batch and others. A distance of NaN is no pair. The memory of a row is
+/// readable for 16 elements beyond its last column, where any values may be.
+package struct HardestTile<Scalar: KernelScalar> {
+  package var distances: UnsafeMutablePointer<Scalar>
+  package var stride: Int
+  package var rows: Int
+  package var columns: Int
+  /// The rows that the first row and the first column of the tile are.
+  package var firstRow: Int
+  package var firstColumn: Int
+  package var rowLabels: UnsafePointer<Scalar>
+  package var columnLabels: UnsafePointer<Scalar>
+  package var rowExtremes: HardestExtremes<Scalar>
+  /// `nil` where the columns are not looked at.
+  package var columnExtremes: HardestExtremes<Scalar>?
+
+  package init(
+    distances: UnsafeMutablePointer<Scalar>, stride: Int, rows: Int, columns: Int, firstRow: Int, firstColumn: Int,
+    rowLabels: UnsafePointer<Scalar>, columnLabels: UnsafePointer<Scalar>, rowExtremes: HardestExtremes<Scalar>,
+    columnExtremes: HardestExtremes<Scalar>?
+  ) {
+    self.distances = distances
+    self.stride = stride
+    self.rows = rows
+    self.columns = columns
+    self.firstRow = firstRow
+    self.firstColumn = firstColumn
+    self.rowLabels = rowLabels
+    self.columnLabels = columnLabels
+    self.rowExtremes = rowExtremes
+    self.columnExtremes = columnExtremes
   }
 }
 
@@ -100,31 +156,40 @@ package struct TripletRow<Scalar: KernelScalar> {
   package var labels: UnsafePointer<Scalar>
   package var label: Scalar
   package var count: Int
+  /// The columns of the positives, ascending.
+  package var positiveColumns: UnsafePointer<Int32>
   /// The anchor's own column.
   package var anchor: Int
-  /// d(a, p) + margin of the positives in the order of their columns, and in ascending order.
+  /// d(a, p) + margin of the positives in the order of their columns, and in ascending order. There is room for 64
+  /// more of each.
   package var thresholds: UnsafeMutablePointer<Scalar>
-  /// There is room for 64 more of the latter.
   package var sorted: UnsafeMutablePointer<Scalar>
+  /// Scratch of 64 numbers each.
+  package var numbers: UnsafeMutablePointer<Scalar>
+  package var counts: UnsafeMutablePointer<Scalar>
   /// Room for a number for every 64 positives, and 32 more.
   package var pivots: UnsafeMutablePointer<Scalar>
   package var positives: Int
-  /// Out: ∂/∂d of every column. In between scratch.
+  /// Out: ∂/∂d of every column.
   package var weights: UnsafeMutablePointer<Scalar>
   /// 4·(positives + 1) numbers, aligned to 32 bytes.
   package var sums: UnsafeMutablePointer<Double>
 
   package init(
     distances: UnsafeMutablePointer<Scalar>, labels: UnsafePointer<Scalar>, label: Scalar, count: Int,
-    anchor: Int, thresholds: UnsafeMutablePointer<Scalar>, sorted: UnsafeMutablePointer<Scalar>,
-    pivots: UnsafeMutablePointer<Scalar>, positives: Int,
+    positiveColumns: UnsafePointer<Int32>, anchor: Int, thresholds: UnsafeMutablePointer<Scalar>,
+    sorted: UnsafeMutablePointer<Scalar>, numbers: UnsafeMutablePointer<Scalar>,
+    counts: UnsafeMutablePointer<Scalar>, pivots: UnsafeMutablePointer<Scalar>, positives: Int,
     weights: UnsafeMutablePointer<Scalar>, sums: UnsafeMutablePointer<Double>
   ) {
     self.distances = distances
     self.labels = labels
     self.label = label
     self.count = count
+    self.positiveColumns = positiveColumns
     self.anchor = anchor
+    self.numbers = numbers
+    self.counts = counts
     self.thresholds = thresholds
     self.sorted = sorted
     self.pivots = pivots
@@ -142,19 +207,17 @@ package struct TripletKernels<Scalar: KernelScalar>: Sendable {
       _ form: TripletForm, _ anchor: UnsafePointer<Scalar>, _ positive: UnsafePointer<Scalar>,
       _ negative: UnsafePointer<Scalar>, _ columns: Int
     ) -> TripletTerms
-  /// The farthest positive and the nearest negative, lowest index first; −1 where there is none.
-  package typealias Hardest =
-    @Sendable (
-      _ distances: UnsafePointer<Scalar>, _ labels: UnsafePointer<Scalar>, _ label: Scalar, _ count: Int,
-      _ anchor: Int
-    ) -> (positive: Int, negative: Int)
-  /// The thresholds of the positives in the order of their columns. Returns how many.
-  package typealias Thresholds = @Sendable (_ row: TripletRow<Scalar>, _ margin: Scalar) -> Int
+  /// Updates the extremes of a tile's rows and columns; the lowest index wins among equals.
+  package typealias Hardest = @Sendable (_ tile: HardestTile<Scalar>) -> Void
+  /// Fills in the thresholds of the positives in the order of their columns.
+  package typealias Thresholds = @Sendable (_ row: TripletRow<Scalar>, _ margin: Scalar) -> Void
   /// All triplets of an anchor; `weights` receives ∂/∂d.
   package typealias Row =
     @Sendable (_ row: TripletRow<Scalar>, _ shape: TripletShape) -> (
       loss: Double, active: Int
     )
+
+  package typealias EveryPair = @Sendable (_ row: TripletRow<Scalar>) -> (loss: Double, active: Int)
 
   package typealias SemiHard =
     @Sendable (
@@ -165,8 +228,8 @@ package struct TripletKernels<Scalar: KernelScalar>: Sendable {
   package let terms: Terms
   package let hardest: Hardest
   package let thresholds: Thresholds
-  /// Every positive with every negative; for few positives.
-  package let everyPair: Row
+  /// Every positive with every negative, softplus.
+  package let everyPair: EveryPair
   /// By ranks among the sorted thresholds; hinge and squared hinge.
   package let ranked: Row
   /// The nearest negative beyond each positive, or else the farthest; thresholds are without the margin.
@@ -174,7 +237,7 @@ package struct TripletKernels<Scalar: KernelScalar>: Sendable {
 
   package init(
     given: @escaping Given, terms: @escaping Terms, hardest: @escaping Hardest,
-    thresholds: @escaping Thresholds, everyPair: @escaping Row, ranked: @escaping Row,
+    thresholds: @escaping Thresholds, everyPair: @escaping EveryPair, ranked: @escaping Row,
     semiHard: @escaping SemiHard
   ) {
     self.given = given

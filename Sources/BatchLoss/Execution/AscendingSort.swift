@@ -22,7 +22,7 @@ enum AscendingSort {
   private static func radix<Key: FixedWidthInteger & UnsignedInteger>(
     _ keys: UnsafeMutablePointer<Key>, _ count: Int, _ scratch: UnsafeMutablePointer<Key>, passes: Int
   ) {
-    guard count > 96 else {
+    guard count > 192 else {
       for index in stride(from: 1, to: count, by: 1) {
         let key = keys[index]
         var hole = index

@@ -94,6 +94,14 @@ struct PackedRows<Scalar: LossScalar> {
     }
   }
 
+  /// Prepares rows for distances among themselves. `centre` has room for a row.
+  func prepareForDistances(
+    _ kernels: KernelTable<Scalar>, _ engine: Engine, centre: UnsafeMutablePointer<Scalar>
+  ) {
+    if preparation == .centering { findCentre(kernels, engine, into: centre) }
+    prepare(kernels, engine, offset: UnsafePointer(centre))
+  }
+
   /// Turns ∂/∂(prepared row) into `factor`·∂/∂(row), in place.
   func backPropagate(
     _ row: Int, _ gradient: UnsafeMutablePointer<Scalar>, _ kernels: KernelTable<Scalar>, factor: Double

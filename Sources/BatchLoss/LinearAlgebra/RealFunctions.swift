@@ -5,6 +5,9 @@ import Foundation
 /// The natural logarithm.
 func logarithm(_ x: Double) -> Double { log(x) }
 
+/// log(1 + x).
+func logarithm(onePlus x: Double) -> Double { log1p(x) }
+
 /// eˣ.
 func exponential(_ x: Double) -> Double { exp(x) }
 

@@ -60,7 +60,12 @@ extension RowMajor {
 extension RowMajor {
   /// Sets every element, the gaps between rows left alone.
   func fill(_ value: Scalar) {
-    for row in 0..<rows { (base + row * stride).update(repeating: value, count: columns) }
+    // In generic code an update goes element by element through the type's witnesses.
+    func fill<Concrete: LossScalar>(_ value: Concrete) {
+      let base = UnsafeMutableRawPointer(base).assumingMemoryBound(to: Concrete.self)
+      for row in 0..<rows { (base + row * stride).update(repeating: value, count: columns) }
+    }
+    if let value = value as? Float { fill(value) } else if let value = value as? Double { fill(value) }
   }
 }
 

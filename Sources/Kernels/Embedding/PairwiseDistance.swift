@@ -5,15 +5,15 @@ import BatchLossKernelInterface
 private let cancellation = 0x1p-4
 
 /// Elements between two looks for cancelled pairs.
-private let chunk = 128
+private let chunk = 256
 
 /// x·yⱼ → distance, in place, with a list of the columns to compute again from the rows themselves.
-@inline(__always)
+@inline(never)
 func distancesFromProducts<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>, _ squaredNorms: UnsafePointer<V.Lane>, _ squaredNorm: V.Lane,
   _ count: Int, _ form: DistanceForm, _ cancelled: UnsafeMutablePointer<Int32>, as: V.Type
 ) -> Int {
-  let (zero, one) = (V(lane: 0), V(lane: 1))
+  let zero = V(lane: 0)
   let (norm, part) = (V(lane: squaredNorm), V(cancellation))
   // Switches, since `==` of an enumeration is a call.
   let (isSquared, isRoot): (Bool, Bool)
@@ -26,17 +26,27 @@ func distancesFromProducts<V: KernelVector>(
   var start = 0
   while start < count {
     let end = min(start + chunk, count)
-    var flags = zero
-    var index = start
-    while index < end {
-      let scale = norm + loadRest(squaredNorms + index, end - index, as: V.self)
-      let product = loadRest(UnsafePointer(row) + index, end - index, as: V.self)
+    let whole = start + ((end - start) & -V.laneCount)
+    // How far the squares are below the part of the norms where they have cancelled.
+    var depth = zero
+    @inline(__always)
+    func square(_ product: V, _ others: V) -> V {
+      let scale = norm + others
       let squared = V.maximum(scale - (product + product), zero)
-      flags = flags.replacing(with: one, where: squared .< part * scale)
-      storeRest(squared, row + index, end - index)
+      depth = V.maximum(depth, V.multiplyAdd(part, scale, zero - squared))
+      return squared
+    }
+    var index = start
+    while index < whole {
+      square(V.load(UnsafePointer(row) + index), V.load(squaredNorms + index)).store(row + index)
       index += V.laneCount
     }
-    if flags.largest > 0 {
+    if whole < end {
+      let rest = end - whole
+      square(V.load(UnsafePointer(row) + whole, count: rest), V.load(squaredNorms + whole, count: rest, padding: 1))
+        .store(row + whole, count: rest)
+    }
+    if depth.largest > 0 {
       for column in start..<end
       where row[column] < V.Lane(cancellation) * (squaredNorm + squaredNorms[column]) {
         cancelled[found] = Int32(truncatingIfNeeded: column)
@@ -44,12 +54,15 @@ func distancesFromProducts<V: KernelVector>(
       }
     }
     if !isSquared {
+      @inline(__always)
+      func distance(_ squared: V) -> V { isRoot ? squared.squareRoot() : squared * V(0.5) }
       index = start
-      while index < end {
-        let squared = loadRest(UnsafePointer(row) + index, end - index, as: V.self)
-        let distance = isRoot ? squared.squareRoot() : squared * V(0.5)
-        storeRest(distance, row + index, end - index)
+      while index < whole {
+        distance(V.load(UnsafePointer(row) + index)).store(row + index)
         index += V.laneCount
+      }
+      if whole < end {
+        distance(V.load(UnsafePointer(row) + whole, count: end - whole)).store(row + whole, count: end - whole)
       }
     }
     start = end
@@ -69,7 +82,7 @@ func chainDistance<V: KernelVector>(_ weight: V, _ distance: V, _ form: Distance
   }
 }
 
-@inline(__always)
+@inline(never)
 func chainDistances<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>, _ weights: UnsafePointer<V.Lane>, _ count: Int, _ form: DistanceForm,
   as: V.Type
@@ -78,18 +91,21 @@ func chainDistances<V: KernelVector>(
   var start = 0
   while start < count {
     let end = min(start + 512, count)
+    let whole = start + ((end - start) & -V.laneCount)
     var sum = V(lane: 0)
     var index = start
-    while index < end {
-      let distance = loadRest(UnsafePointer(row) + index, end - index, as: V.self)
-      let weight = loadRest(weights + index, end - index, as: V.self)
-      let chained = chainDistance(weight, distance, form)
-      storeRest(chained, row + index, end - index)
-      sum =
-        sum
-        + (end - index < V.laneCount
-          ? V(lane: 0).replacing(with: chained, where: V.first(end - index)) : chained)
+    while index < whole {
+      let chained = chainDistance(V.load(weights + index), V.load(UnsafePointer(row) + index), form)
+      chained.store(row + index)
+      sum = sum + chained
       index += V.laneCount
+    }
+    if whole < end {
+      let rest = end - whole
+      let chained = chainDistance(
+        V.load(weights + whole, count: rest), V.load(UnsafePointer(row) + whole, count: rest, padding: 1), form)
+      chained.store(row + whole, count: rest)
+      sum = sum + chained
     }
     total += sum.total
     start = end

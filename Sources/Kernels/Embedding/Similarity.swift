@@ -43,7 +43,7 @@ private func forEachVector<V: KernelVector>(
   }
 }
 
-@inline(__always)
+@inline(never)
 func largestSimilarity<V: KernelVector>(
   _ row: UnsafePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ selection: ColumnSelection<V.Lane>, as: V.Type
 ) -> V.Lane {
@@ -57,7 +57,7 @@ func largestSimilarity<V: KernelVector>(
   return largest.largest
 }
 
-@inline(__always)
+@inline(never)
 func exponentials<V: KernelVector>(
   _ row: UnsafePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ shift: V.Lane,
   _ selection: ColumnSelection<V.Lane>, _ output: UnsafeMutablePointer<V.Lane>, as: V.Type
@@ -83,7 +83,7 @@ func exponentials<V: KernelVector>(
   return (total, weighted)
 }
 
-@inline(__always)
+@inline(never)
 func similaritySum<V: KernelVector>(
   _ row: UnsafePointer<V.Lane>, _ count: Int, _ selection: ColumnSelection<V.Lane>, as: V.Type
 ) -> (count: Int, sum: Double) {
@@ -104,7 +104,7 @@ func similaritySum<V: KernelVector>(
   return (Int(found), total)
 }
 
-@inline(__always)
+@inline(never)
 func scaleAddSelected<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ factor: V.Lane, _ addend: V.Lane,
   _ selection: ColumnSelection<V.Lane>, as: V.Type
@@ -116,7 +116,7 @@ func scaleAddSelected<V: KernelVector>(
   }
 }
 
-@inline(__always)
+@inline(never)
 func softplusSelected<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ shift: V.Lane,
   _ selection: ColumnSelection<V.Lane>, as: V.Type
@@ -145,7 +145,7 @@ func softplusSelected<V: KernelVector>(
   return (loss, weight, weighted)
 }
 
-@inline(__always)
+@inline(never)
 func sigmoidRow<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ b: V.Lane, _ positive: Int, as: V.Type
 ) -> (loss: Double, weight: Double, weighted: Double) {
@@ -183,8 +183,91 @@ func sigmoidRow<V: KernelVector>(
 
 // MARK: Rows and columns at once
 
+/// One exponential serves the row and the column, since both have the same shift.
+@inline(never)
+func sharedExponentials<V: KernelVector>(
+  _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ shift: V.Lane,
+  _ columnSums: UnsafeMutablePointer<V.Lane>?, _ columnProducts: UnsafeMutablePointer<V.Lane>?, as: V.Type
+) -> (sum: Double, weighted: Double) {
+  let zero = V(lane: 0)
+  let (a, minusShift) = (V(lane: a), V(lane: -shift))
+  var (total, weighted) = (0.0, 0.0)
+  var start = 0
+  while start < count {
+    let end = min(start + flushInterval, count)
+    let whole = start + ((end - start) & -V.laneCount)
+    var (lanes, products) = (zero, zero)
+    var index = start
+    while index < whole {
+      let similarity = V.load(UnsafePointer(row) + index)
+      let power = V.exp(nonPositive: V.multiplyAdd(a, similarity, minusShift))
+      power.store(row + index)
+      lanes = lanes + power
+      products = V.multiplyAdd(power, similarity, products)
+      if let columnSums, let columnProducts {
+        (V.load(UnsafePointer(columnSums) + index) + power).store(columnSums + index)
+        V.multiplyAdd(power, similarity, V.load(UnsafePointer(columnProducts) + index)).store(
+          columnProducts + index)
+      }
+      index += V.laneCount
+    }
+    if whole < end {
+      let rest = end - whole
+      let similarity = V.load(UnsafePointer(row) + whole, count: rest)
+      let power = zero.replacing(
+        with: V.exp(nonPositive: V.multiplyAdd(a, similarity, minusShift)), where: V.first(rest))
+      power.store(row + whole, count: rest)
+      lanes = lanes + power
+      products = V.multiplyAdd(power, similarity, products)
+      if let columnSums, let columnProducts {
+        (V.load(UnsafePointer(columnSums) + whole, count: rest) + power).store(columnSums + whole, count: rest)
+        V.multiplyAdd(power, similarity, V.load(UnsafePointer(columnProducts) + whole, count: rest))
+          .store(columnProducts + whole, count: rest)
+      }
+    }
+    total += lanes.total
+    weighted += products.total
+    start = end
+  }
+  return (total, weighted)
+}
+
+@inline(never)
+func scaleByRowAndColumn<V: KernelVector>(
+  _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ own: V.Lane, _ others: UnsafePointer<V.Lane>,
+  _ labels: UnsafePointer<V.Lane>?, _ label: V.Lane, _ addend: V.Lane, as: V.Type
+) {
+  let (zero, own) = (V(lane: 0), V(lane: own))
+  let whole = count & -V.laneCount
+  let rest = count - whole
+  if let labels {
+    let (label, addend) = (V(lane: label), V(lane: addend))
+    var index = 0
+    while index < whole {
+      let added = zero.replacing(with: addend, where: V.load(labels + index) .== label)
+      V.multiplyAdd(V.load(UnsafePointer(row) + index), own + V.load(others + index), added).store(row + index)
+      index += V.laneCount
+    }
+    if rest > 0 {
+      let added = zero.replacing(with: addend, where: V.load(labels + whole, count: rest) .== label)
+      let factor = own + V.load(others + whole, count: rest)
+      V.multiplyAdd(V.load(UnsafePointer(row) + whole, count: rest), factor, added).store(row + whole, count: rest)
+    }
+  } else {
+    var index = 0
+    while index < whole {
+      (V.load(UnsafePointer(row) + index) * (own + V.load(others + index))).store(row + index)
+      index += V.laneCount
+    }
+    if rest > 0 {
+      let factor = own + V.load(others + whole, count: rest)
+      (V.load(UnsafePointer(row) + whole, count: rest) * factor).store(row + whole, count: rest)
+    }
+  }
+}
+
 /// Lanes are columns. Eight rows are looked at before the maxima move, so that old sums are rescaled seldom.
-@inline(__always)
+@inline(never)
 func columnExponentials<V: KernelVector>(
   _ matrix: UnsafePointer<V.Lane>, _ rows: Int, _ stride: Int, _ count: Int, _ a: V.Lane,
   _ maxima: UnsafeMutablePointer<V.Lane>, _ sums: UnsafeMutablePointer<Double>, as: V.Type
@@ -218,7 +301,7 @@ func columnExponentials<V: KernelVector>(
   }
 }
 
-@inline(__always)
+@inline(never)
 func rowAndColumnProbabilities<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ rowShift: V.Lane,
   _ shifts: UnsafePointer<V.Lane>, as: V.Type
@@ -259,5 +342,7 @@ func similarityKernels<V: KernelVector>(of vector: V.Type) -> SimilarityKernels<
     softplus: { softplusSelected($0, $1, $2, $3, $4, as: vector) },
     sigmoid: { sigmoidRow($0, $1, $2, $3, $4, as: vector) },
     columns: { columnExponentials($0, $1, $2, $3, $4, $5, $6, as: vector) },
-    probabilities: { rowAndColumnProbabilities($0, $1, $2, $3, $4, as: vector) })
+    probabilities: { rowAndColumnProbabilities($0, $1, $2, $3, $4, as: vector) },
+    sharedExponentials: { sharedExponentials($0, $1, $2, $3, $4, $5, as: vector) },
+    scaleByRowAndColumn: { scaleByRowAndColumn($0, $1, $2, $3, $4, $5, $6, as: vector) })
 }

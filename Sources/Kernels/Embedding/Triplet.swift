@@ -43,117 +43,205 @@ func tripletTerms<V: KernelVector>(
     baseOwn: -slope * negative.own, negativeOwn: -slope * negative.other)
 }
 
+/// The gradient of a row is written a few rows after its loss; see `contrastivePairs`.
 @inline(__always)
 func givenTriplets<V: KernelVector>(_ arguments: inout TripletArguments<V.Lane>, as: V.Type) {
-  let columns = arguments.columns
-  for row in 0..<arguments.count {
-    let a = arguments.anchors + row * arguments.anchorStride
-    let p = arguments.positives + row * arguments.positiveStride
-    let n = arguments.negatives + row * arguments.negativeStride
-    let terms = tripletTerms(arguments.form, a, p, n, columns, as: V.self)
-    let weight = arguments.weights?[row] ?? 1
-    let loss = weight == 0 ? 0 : terms.loss * widen(weight)
-    arguments.sum += loss
-    if loss > 0 { arguments.active += 1 }
-    if let losses = arguments.losses { losses[row] = V.Lane(loss) }
-    guard
-      arguments.anchorGradient != nil || arguments.positiveGradient != nil
-        || arguments.negativeGradient != nil
-    else { continue }
-
-    let scale = weight == 0 ? 0 : widen(weight) * arguments.gradientScale
-    let isSilent = weight == 0 || (terms.positiveDifference == 0 && terms.negativeDifference == 0)
-    let near = V(terms.positiveDifference * scale)
-    let far = V(terms.negativeDifference * scale)
-    let (onAnchor, onPositive) = terms.isSwapped ? (V(0), far) : (far, V(0))
-    let ownA = V((terms.anchorOwn + (terms.isSwapped ? 0 : terms.baseOwn)) * scale)
-    let ownP = V((terms.positiveOwn + (terms.isSwapped ? terms.baseOwn : 0)) * scale)
-    let ownN = V(terms.negativeOwn * scale)
-    var index = 0
-    while index < columns {
-      let rest = columns - index
-      let (x, y, z) = (
-        loadRest(a + index, rest, as: V.self), loadRest(p + index, rest, as: V.self),
-        loadRest(n + index, rest, as: V.self)
-      )
-      let toPositive = near * (x - y)
-      let toNegative = onAnchor * (x - z)
-      let swapped = onPositive * (y - z)
-      write(
-        V.multiplyAdd(ownA, x, toPositive + toNegative), arguments.anchorGradient, row, index, rest,
-        arguments.streams, isSilent)
-      write(
-        V.multiplyAdd(ownP, y, swapped - toPositive), arguments.positiveGradient, row, index, rest,
-        arguments.streams, isSilent)
-      write(
-        V.multiplyAdd(ownN, z, V(0) - toNegative - swapped), arguments.negativeGradient, row, index, rest,
-        arguments.streams, isSilent)
-      index += V.laneCount
-    }
+  let wantsGradient =
+    arguments.anchorGradient != nil || arguments.positiveGradient != nil || arguments.negativeGradient != nil
+  for step in 0..<arguments.count + rowsAhead {
+    if step < arguments.count { givenTriplet(step, &arguments, as: V.self) }
+    if wantsGradient && step >= rowsAhead { writeTriplet(step - rowsAhead, arguments, as: V.self) }
   }
 }
 
+/// The loss of a triplet; for each of its rows the factors of the differences and of itself go to `slopes`:
+/// anchor − positive, anchor − negative, positive − negative, anchor, positive, negative.
 @inline(__always)
-private func write<V: KernelVector>(
-  _ value: V, _ output: TripletArguments<V.Lane>.Output?, _ row: Int, _ index: Int, _ count: Int,
-  _ streams: Bool, _ isSilent: Bool
+private func givenTriplet<V: KernelVector>(_ row: Int, _ arguments: inout TripletArguments<V.Lane>, as: V.Type) {
+  let terms = tripletTerms(
+    arguments.form, arguments.anchors + row * arguments.anchorStride,
+    arguments.positives + row * arguments.positiveStride, arguments.negatives + row * arguments.negativeStride,
+    arguments.columns, as: V.self)
+  let weight = arguments.weights?[row] ?? 1
+  let loss = weight == 0 ? 0 : terms.loss * widen(weight)
+  arguments.sum += loss
+  if loss > 0 { arguments.active += 1 }
+  if let losses = arguments.losses { losses[row] = V.Lane(loss) }
+  let isSilent = weight == 0 || (terms.positiveDifference == 0 && terms.negativeDifference == 0)
+  let scale = isSilent ? 0 : widen(weight) * arguments.gradientScale
+  let slopes = arguments.slopes + 6 * row
+  let far = isSilent ? 0 : terms.negativeDifference * scale
+  slopes[0] = isSilent ? 0 : terms.positiveDifference * scale
+  slopes[1] = terms.isSwapped ? 0 : far
+  slopes[2] = terms.isSwapped ? far : 0
+  slopes[3] = isSilent ? 0 : (terms.anchorOwn + (terms.isSwapped ? 0 : terms.baseOwn)) * scale
+  slopes[4] = isSilent ? 0 : (terms.positiveOwn + (terms.isSwapped ? terms.baseOwn : 0)) * scale
+  slopes[5] = isSilent ? 0 : terms.negativeOwn * scale
+}
+
+@inline(__always)
+private func writeTriplet<V: KernelVector>(_ row: Int, _ arguments: TripletArguments<V.Lane>, as: V.Type) {
+  let slopes = arguments.slopes + 6 * row
+  let (near, far, swapped) = (slopes[0], slopes[1], slopes[2])
+  let isSilent = near == 0 && far == 0 && swapped == 0
+  let a = arguments.anchors + row * arguments.anchorStride
+  let p = arguments.positives + row * arguments.positiveStride
+  let n = arguments.negatives + row * arguments.negativeStride
+  // b·(x − y) + c·(x − z) + d·x for each of the three rows.
+  writeDifferences(
+    near, far, slopes[3], a, p, n, arguments.anchorGradient, row, arguments.columns, arguments.streams, isSilent,
+    as: V.self)
+  writeDifferences(
+    near, swapped, slopes[4], p, a, n, arguments.positiveGradient, row, arguments.columns, arguments.streams,
+    isSilent, as: V.self)
+  writeDifferences(
+    far, swapped, slopes[5], n, a, p, arguments.negativeGradient, row, arguments.columns, arguments.streams,
+    isSilent, as: V.self)
+}
+
+/// output = a·(x − y) + b·(x − z) + c·x, or zeros.
+@inline(__always)
+private func writeDifferences<V: KernelVector>(
+  _ a: Double, _ b: Double, _ c: Double, _ x: UnsafePointer<V.Lane>, _ y: UnsafePointer<V.Lane>,
+  _ z: UnsafePointer<V.Lane>, _ output: TripletArguments<V.Lane>.Output?, _ row: Int, _ count: Int,
+  _ streams: Bool, _ isZero: Bool, as: V.Type
 ) {
   guard let output else { return }
-  let destination = output.base + (row * output.stride + index)
-  let value = isSilent ? V(lane: 0) : value
-  if count < V.laneCount {
-    value.store(destination, count: count)
-  } else {
-    value.store(destination, streams: streams && UInt(bitPattern: destination) & 63 == 0)
+  let destination = output.base + row * output.stride
+  let streams = streams && UInt(bitPattern: destination) & 63 == 0
+  let (a, b, c, zero) = (V(a), V(b), V(c), V(lane: 0))
+  @inline(__always)
+  func value(_ x: V, _ y: V, _ z: V) -> V {
+    isZero ? zero : V.multiplyAdd(a, x - y, V.multiplyAdd(b, x - z, c * x))
+  }
+  let whole = count & -V.laneCount
+  var index = 0
+  while index < whole {
+    value(V.load(x + index), V.load(y + index), V.load(z + index)).store(destination + index, streams: streams)
+    index += V.laneCount
+  }
+  let rest = count - whole
+  if rest > 0 {
+    value(V.load(x + whole, count: rest), V.load(y + whole, count: rest), V.load(z + whole, count: rest))
+      .store(destination + whole, count: rest)
   }
 }
 
-/// Lanes keep the extreme of their own columns, so the first of equal ones wins in each; then the lowest index.
+// MARK: The hardest triplets
+
+/// Updates the farthest positive and the nearest negative of the rows of a tile, and of its columns if wanted.
+///
+/// The lowest index wins among equals. NaN is never chosen.
 @inline(__always)
-func hardest<V: KernelVector>(
-  _ distances: UnsafePointer<V.Lane>, _ labels: UnsafePointer<V.Lane>, _ label: V.Lane, _ count: Int,
-  _ anchor: Int, as: V.Type
-) -> (positive: Int, negative: Int) {
+func hardest<V: KernelVector>(_ tile: HardestTile<V.Lane>, as: V.Type) {
+  for row in 0..<tile.rows { hardestOfRow(row, tile, as: V.self) }
+  guard let extremes = tile.columnExtremes else { return }
+  var column = 0
+  while column < tile.columns {
+    farthestOfColumns(column, min(V.laneCount, tile.columns - column), tile, extremes, as: V.self)
+    nearestOfColumns(column, min(V.laneCount, tile.columns - column), tile, extremes, as: V.self)
+    column += V.laneCount
+  }
+}
+
+/// The extremes first; where they are is looked for only when they are better than what was known.
+@inline(__always)
+private func hardestOfRow<V: KernelVector>(_ row: Int, _ tile: HardestTile<V.Lane>, as: V.Type) {
   let infinity = V(lane: .infinity)
-  let label = V(lane: label)
-  let own = V(lane: V.Lane(anchor))
-  var (far, farAt, near, nearAt) = (V(lane: -1), V(lane: -1), infinity, V(lane: -1))
-  var columns = V.ramp
+  let lowest = V(lane: -1)
+  let distances = UnsafePointer(tile.distances + row * tile.stride)
+  let rowLabel = tile.rowLabels[row]
+  let label = V(lane: rowLabel)
+  var (far, near) = (lowest, infinity)
+  @inline(__always)
+  func add(_ distance: V, _ labels: V) {
+    let isSame = labels .== label
+    far = V.maximum(far, lowest.replacing(with: distance, where: isSame))
+    near = V.minimum(near, distance.replacing(with: infinity, where: isSame))
+  }
+  let whole = tile.columns & -V.laneCount
   var index = 0
-  while index < count {
-    let rest = count - index
-    let distance = loadRest(distances + index, rest, as: V.self)
-    let isSame = loadRest(labels + index, rest, as: V.self) .== label
-    var isPositive = isSame .& .!(columns .== own)
-    var isNegative = .!isSame
-    if rest < V.laneCount {
-      isPositive = isPositive .& V.first(rest)
-      isNegative = isNegative .& V.first(rest)
-    }
-    let isFarther = isPositive .& (far .< distance)
-    far = far.replacing(with: distance, where: isFarther)
-    farAt = farAt.replacing(with: columns, where: isFarther)
-    let isNearer = isNegative .& ((distance .< near) .| (nearAt .< V(lane: 0)))
-    near = near.replacing(with: distance, where: isNearer)
-    nearAt = nearAt.replacing(with: columns, where: isNearer)
-    columns = columns + V(lane: V.Lane(V.laneCount))
+  while index < whole {
+    add(V.load(distances + index), V.load(tile.columnLabels + index))
     index += V.laneCount
   }
-  var (positive, negative) = (-1, -1)
-  var (largest, smallest) = (V.Lane(-1), V.Lane.infinity)
-  for lane in 0..<V.laneCount {
-    if farAt[lane] >= 0 {
-      let column = Int(widen(farAt[lane]))
-      if positive < 0 || far[lane] > largest || (far[lane] == largest && column < positive) {
-        (positive, largest) = (column, far[lane])
+  if whole < tile.columns {
+    // NaN beyond the last column.
+    add(
+      V.load(distances + whole, count: tile.columns - whole, padding: .nan),
+      V.load(tile.columnLabels + whole, count: tile.columns - whole))
+  }
+  let extremes = tile.rowExtremes
+  let (largest, smallest) = (far.largest, -(V(lane: 0) - near).largest)
+  if largest >= 0 && largest >= extremes.far[row] {
+    for column in 0..<tile.columns where distances[column] == largest && tile.columnLabels[column] == rowLabel {
+      let at = V.Lane(tile.firstColumn + column)
+      if largest > extremes.far[row] || at < extremes.farAt[row] || extremes.farAt[row] < 0 {
+        extremes.far[row] = largest
+        extremes.farAt[row] = at
       }
-    }
-    if nearAt[lane] >= 0 {
-      let column = Int(widen(nearAt[lane]))
-      if negative < 0 || near[lane] < smallest || (near[lane] == smallest && column < negative) {
-        (negative, smallest) = (column, near[lane])
-      }
+      break
     }
   }
-  return (positive, negative)
+  if smallest <= extremes.near[row] {
+    for column in 0..<tile.columns where distances[column] == smallest && tile.columnLabels[column] != rowLabel {
+      let at = V.Lane(tile.firstColumn + column)
+      if smallest < extremes.near[row] || at < extremes.nearAt[row] || extremes.nearAt[row] < 0 {
+        extremes.near[row] = smallest
+        extremes.nearAt[row] = at
+      }
+      break
+    }
+  }
+}
+
+/// Lanes are columns. From the last row to the first, so that the lowest wins among equals.
+@inline(__always)
+private func farthestOfColumns<V: KernelVector>(
+  _ column: Int, _ lanes: Int, _ tile: HardestTile<V.Lane>, _ extremes: HardestExtremes<V.Lane>, as: V.Type
+) {
+  let labels = loadLanes(tile.columnLabels + column, lanes, as: V.self)
+  var (far, farAt) = (V(lane: -1), V(lane: -1))
+  var row = tile.rows - 1
+  while row >= 0 {
+    let distance = V.load(UnsafePointer(tile.distances) + (row * tile.stride + column))
+    let isFarther = (labels .== V(lane: tile.rowLabels[row])) .& (far .<= distance)
+    far = far.replacing(with: distance, where: isFarther)
+    farAt = farAt.replacing(with: V(lane: V.Lane(tile.firstRow + row)), where: isFarther)
+    row -= 1
+  }
+  let (old, oldAt) = (
+    loadLanes(UnsafePointer(extremes.far) + column, lanes, as: V.self),
+    loadLanes(UnsafePointer(extremes.farAt) + column, lanes, as: V.self)
+  )
+  let zero = V(lane: 0)
+  let isBetter = (old .< far) .| ((old .== far) .& ((farAt .< oldAt) .| (oldAt .< zero)))
+  let isTaken = isBetter .& (zero .<= farAt)
+  storeLanes(old.replacing(with: far, where: isTaken), extremes.far + column, lanes)
+  storeLanes(oldAt.replacing(with: farAt, where: isTaken), extremes.farAt + column, lanes)
+}
+
+@inline(__always)
+private func nearestOfColumns<V: KernelVector>(
+  _ column: Int, _ lanes: Int, _ tile: HardestTile<V.Lane>, _ extremes: HardestExtremes<V.Lane>, as: V.Type
+) {
+  let labels = loadLanes(tile.columnLabels + column, lanes, as: V.self)
+  var (near, nearAt) = (V(lane: .infinity), V(lane: -1))
+  var row = tile.rows - 1
+  while row >= 0 {
+    let distance = V.load(UnsafePointer(tile.distances) + (row * tile.stride + column))
+    let isNearer = .!(labels .== V(lane: tile.rowLabels[row])) .& (distance .<= near)
+    near = near.replacing(with: distance, where: isNearer)
+    nearAt = nearAt.replacing(with: V(lane: V.Lane(tile.firstRow + row)), where: isNearer)
+    row -= 1
+  }
+  let (old, oldAt) = (
+    loadLanes(UnsafePointer(extremes.near) + column, lanes, as: V.self),
+    loadLanes(UnsafePointer(extremes.nearAt) + column, lanes, as: V.self)
+  )
+  let zero = V(lane: 0)
+  let isBetter = (near .< old) .| ((near .== old) .& ((nearAt .< oldAt) .| (oldAt .< zero)))
+  let isTaken = isBetter .& (zero .<= nearAt)
+  storeLanes(old.replacing(with: near, where: isTaken), extremes.near + column, lanes)
+  storeLanes(oldAt.replacing(with: nearAt, where: isTaken), extremes.nearAt + column, lanes)
 }

@@ -3,64 +3,25 @@ import BatchLossKernelInterface
 
 /// The thresholds of the positives, in the order of their columns.
 @inline(__always)
-func tripletThresholds<V: KernelVector>(_ row: TripletRow<V.Lane>, _ margin: V.Lane, as: V.Type) -> Int {
-  var found = 0
-  for column in 0..<row.count where row.labels[column] == row.label && column != row.anchor {
-    row.thresholds[found] = row.distances[column] + margin
-    found += 1
+func tripletThresholds<V: KernelVector>(_ row: TripletRow<V.Lane>, _ margin: V.Lane, as: V.Type) {
+  for index in 0..<row.positives {
+    row.thresholds[index] = row.distances[Int(row.positiveColumns[index])] + margin
   }
-  return found
 }
 
 // MARK: Every positive with every negative
 
-/// Four thresholds against every vector of distances: 4 + 4 accumulators stay in registers.
-@inline(__always)
+/// Softplus, which has no form that prefix sums could serve.
+///
+/// Four thresholds against every vector of distances.
+@inline(never)
 func everyTriplet<V: KernelVector>(
-  _ row: TripletRow<V.Lane>, _ shape: TripletShape, as: V.Type
-) -> (loss: Double, active: Int) {
-  switch shape {
-  case .hinge: return everyHinge(row, as: V.self)
-  case .squaredHinge: return everySquaredHinge(row, as: V.self)
-  case .softplus: return everySoftplus(row, as: V.self)
-  }
-}
-
-@inline(never)
-private func everyHinge<V: KernelVector>(
   _ row: TripletRow<V.Lane>, as: V.Type
-) -> (loss: Double, active: Int) {
-  everyTriplet(row, as: V.self) { u in
-    (V.maximum(u, V(lane: 0)), V(lane: 0).replacing(with: V(lane: 1), where: V(lane: 0) .< u))
-  }
-}
-
-@inline(never)
-private func everySquaredHinge<V: KernelVector>(
-  _ row: TripletRow<V.Lane>, as: V.Type
-) -> (loss: Double, active: Int) {
-  everyTriplet(row, as: V.self) { u in
-    let hinge = V.maximum(u, V(lane: 0))
-    return (hinge * hinge, hinge + hinge)
-  }
-}
-
-@inline(never)
-private func everySoftplus<V: KernelVector>(
-  _ row: TripletRow<V.Lane>, as: V.Type
-) -> (loss: Double, active: Int) {
-  everyTriplet(row, as: V.self) { (V.softplus($0), V.sigmoid($0)) }
-}
-
-@inline(__always)
-private func everyTriplet<V: KernelVector>(
-  _ row: TripletRow<V.Lane>, as: V.Type, _ cost: (V) -> (V, V)
 ) -> (loss: Double, active: Int) {
   let (zero, one, infinity) = (V(lane: 0), V(lane: 1), V(lane: .infinity))
   let label = V(lane: row.label)
   var (loss, active) = (0.0, 0)
   for column in 0..<row.count { row.weights[column] = 0 }
-  var column = 0
   var first = 0
   while first < row.positives {
     // Thresholds of −∞ beyond the last: no triplet.
@@ -86,7 +47,7 @@ private func everyTriplet<V: KernelVector>(
         @inline(__always)
         func add(_ threshold: V, _ sum: inout V) {
           let u = threshold - distance
-          let (value, slope) = cost(u)
+          let (value, slope) = (V.softplus(u), V.sigmoid(u))
           lossLanes = lossLanes + value
           activeLanes = activeLanes + zero.replacing(with: one, where: zero .< value)
           sum = sum + slope
@@ -109,12 +70,9 @@ private func everyTriplet<V: KernelVector>(
       start = end
     }
     // The positives' own weights, at their columns.
-    var taken = 0
-    while taken < 4 && first + taken < row.positives {
-      while row.labels[column] != row.label || column == row.anchor { column += 1 }
-      row.weights[column] = V.Lane(taken == 0 ? w0 : taken == 1 ? w1 : taken == 2 ? w2 : w3)
-      column += 1
-      taken += 1
+    for taken in 0..<min(4, row.positives - first) {
+      row.weights[Int(row.positiveColumns[first + taken])] =
+        V.Lane(taken == 0 ? w0 : taken == 1 ? w1 : taken == 2 ? w2 : w3)
     }
     first += 4
   }
@@ -126,9 +84,72 @@ private func everyTriplet<V: KernelVector>(
 /// Thresholds a block of the search: few enough to compare with all of them, without a branch to mispredict.
 private let blockSize = 64
 
+/// Up to so many thresholds are compared with every number; beyond, a block of them is looked for first.
+private let fewThresholds = 1024
+
+/// Numbers that are ranked at once.
+private let chunk = 64
+
+/// counts = how many of the sorted thresholds are less than each of `chunk` numbers, or at most each of them.
+@inline(__always)
+private func ranks<V: KernelVector>(
+  _ numbers: UnsafePointer<V.Lane>, _ row: TripletRow<V.Lane>, includesEqual: Bool,
+  _ counts: UnsafeMutablePointer<V.Lane>, as: V.Type
+) {
+  let (sorted, pivots) = (UnsafePointer(row.sorted), UnsafePointer(row.pivots))
+  if row.positives <= fewThresholds {
+    if includesEqual {
+      countUpTo(numbers, sorted, row.positives, counts, as: V.self)
+    } else {
+      countBelow(numbers, sorted, row.positives, counts, as: V.self)
+    }
+  } else {
+    for lane in 0..<chunk {
+      counts[lane] = V.Lane(
+        includesEqual
+          ? rankUpTo(numbers[lane], sorted, pivots, row.positives, as: V.self)
+          : rankBelow(numbers[lane], sorted, pivots, row.positives, as: V.self))
+    }
+  }
+}
+
+// Functions of their own, since the optimiser stops inlining vector operators in large ones.
+
+@inline(never)
+private func countBelow<V: KernelVector>(
+  _ numbers: UnsafePointer<V.Lane>, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
+  _ counts: UnsafeMutablePointer<V.Lane>, as: V.Type
+) { countThresholds(numbers, sorted, count, counts, as: V.self) { $0 .< $1 } }
+
+@inline(never)
+private func countUpTo<V: KernelVector>(
+  _ numbers: UnsafePointer<V.Lane>, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
+  _ counts: UnsafeMutablePointer<V.Lane>, as: V.Type
+) { countThresholds(numbers, sorted, count, counts, as: V.self) { $0 .<= $1 } }
+
+/// Two vectors of numbers against every threshold: counts, numbers and the threshold stay in registers.
+@inline(__always)
+private func countThresholds<V: KernelVector>(
+  _ numbers: UnsafePointer<V.Lane>, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
+  _ counts: UnsafeMutablePointer<V.Lane>, as: V.Type, _ isBelow: (V, V) -> V.Mask
+) {
+  let (zero, one) = (V(lane: 0), V(lane: 1))
+  var index = 0
+  while index < chunk {
+    let (x, y) = (V.load(numbers + index), V.load(numbers + (index + V.laneCount)))
+    var (below, belowToo) = (zero, zero)
+    for place in 0..<count {
+      let threshold = V(lane: sorted[place])
+      below = below + zero.replacing(with: one, where: isBelow(threshold, x))
+      belowToo = belowToo + zero.replacing(with: one, where: isBelow(threshold, y))
+    }
+    below.store(counts + index)
+    belowToo.store(counts + (index + V.laneCount))
+    index += 2 * V.laneCount
+  }
+}
+
 /// How many ascending numbers are less than `value`, or at most `value`; they are padded to whole blocks with ∞.
-///
-/// Functions of their own, since the optimiser stops inlining vector operators in large ones.
 @inline(never)
 private func rankBelow<V: KernelVector>(
   _ value: V.Lane, _ sorted: UnsafePointer<V.Lane>, _ pivots: UnsafePointer<V.Lane>, _ count: Int, as: V.Type
@@ -152,13 +173,13 @@ private func rank<V: KernelVector>(
   var block = 0
   if blocks > 1 {
     // The block in which the count ends: all before it are below as a whole.
-    block = min(countBelow(value, pivots, blocks, isBelow), blocks - 1) * blockSize
+    block = min(countOf(value, pivots, blocks, isBelow), blocks - 1) * blockSize
   }
-  return min(block + countBelow(value, sorted + block, blockSize, isBelow), count)
+  return min(block + countOf(value, sorted + block, blockSize, isBelow), count)
 }
 
 @inline(__always)
-private func countBelow<V: KernelVector>(
+private func countOf<V: KernelVector>(
   _ value: V, _ numbers: UnsafePointer<V.Lane>, _ count: Int, _ isBelow: (V, V) -> V.Mask
 ) -> Int {
   let (zero, one) = (V(lane: 0), V(lane: 1))
@@ -182,12 +203,13 @@ private func preparePivots<V: KernelVector>(_ row: TripletRow<V.Lane>, as: V.Typ
 
 /// Negatives fall into the gaps between the sorted thresholds; with the count and the sums of the distances in
 /// each gap, prefix sums give every threshold all it needs of the negatives below it. No sort of the negatives.
-@inline(__always)
+///
+/// Where all negatives of a chunk are nearer than every threshold, or none is nearer than any, no rank is needed.
+@inline(never)
 func rankedTriplets<V: KernelVector>(
   _ row: TripletRow<V.Lane>, _ shape: TripletShape, as: V.Type
 ) -> (loss: Double, active: Int) {
   preparePivots(row, as: V.self)
-  let (sorted, pivots) = (UnsafePointer(row.sorted), UnsafePointer(row.pivots))
   let positives = row.positives
   // For each gap the count of its distances, their sum, the sum of their squares; and the sum of the thresholds
   // from it on.
@@ -195,24 +217,41 @@ func rankedTriplets<V: KernelVector>(
   for gap in 0...positives { gaps[gap] = SIMD4(0, 0, 0, 0) }
   var index = positives - 1
   while index >= 0 {
-    gaps[index].w = gaps[index + 1].w + widen(sorted[index])
+    gaps[index].w = gaps[index + 1].w + widen(row.sorted[index])
     index -= 1
   }
   let isSquared: Bool
   if case .squaredHinge = shape { isSquared = true } else { isSquared = false }
-  for column in 0..<row.count where row.labels[column] != row.label {
-    let distance = row.distances[column]
-    let gap = rankUpTo(distance, sorted, pivots, positives, as: V.self)
-    let wide = widen(distance)
-    let old = gaps[gap]
-    gaps[gap] = SIMD4(old.x + 1, old.y + wide, old.z + wide * wide, old.w)
-    let higher = Double(positives - gap)
-    row.weights[column] = V.Lane(isSquared ? -2 * (old.w - higher * wide) : -higher)
+  var column = 0
+  while column + chunk <= row.count {
+    switch position(of: column, row, as: V.self) {
+    case -1: addNearest(column, row, isSquared, as: V.self)
+    case 1:
+      var index = column
+      while index < column + chunk {
+        V(lane: 0).store(row.weights + index)
+        index += V.laneCount
+      }
+    default:
+      ranks(UnsafePointer(row.distances) + column, row, includesEqual: true, row.counts, as: V.self)
+      for index in 0..<chunk where row.labels[column + index] != row.label {
+        addNegative(column + index, Int(widen(row.counts[index])), row, isSquared, as: V.self)
+      }
+    }
+    column += chunk
+  }
+  if column < row.count {
+    let rest = row.count - column
+    for index in 0..<chunk { row.numbers[index] = index < rest ? row.distances[column + index] : .infinity }
+    ranks(UnsafePointer(row.numbers), row, includesEqual: true, row.counts, as: V.self)
+    for index in 0..<rest where row.labels[column + index] != row.label {
+      addNegative(column + index, Int(widen(row.counts[index])), row, isSquared, as: V.self)
+    }
   }
   var (loss, active) = (0.0, 0.0)
   var below = SIMD4<Double>(0, 0, 0, 0)
   for index in 0..<positives {
-    let threshold = widen(sorted[index])
+    let threshold = widen(row.sorted[index])
     let gap = gaps[index]
     below = SIMD4(below.x + gap.x, below.y + gap.y, below.z + gap.z, 0)
     gaps[index] = below
@@ -220,33 +259,100 @@ func rankedTriplets<V: KernelVector>(
     let hinges = below.x * threshold - below.y
     loss += isSquared ? threshold * (hinges - below.y) + below.z : hinges
   }
-  var taken = 0
-  for column in 0..<row.count where row.labels[column] == row.label {
-    if column == row.anchor {
-      row.weights[column] = 0
-      continue
-    }
-    let threshold = row.thresholds[taken]
-    taken += 1
-    let index = rankBelow(threshold, sorted, pivots, positives, as: V.self)
-    let below = gaps[min(index, positives - 1)]
-    row.weights[column] =
-      threshold == threshold
-      ? V.Lane(isSquared ? 2 * (below.x * widen(threshold) - below.y) : below.x) : .nan
-  }
+  setPositives(row, isSquared, as: V.self)
   return (loss < 0 ? 0 : loss, Int(active))
+}
+
+/// −1 where all negatives of a chunk are nearer than every threshold, 1 where none is nearer than any, else 0.
+@inline(never)
+private func position<V: KernelVector>(of column: Int, _ row: TripletRow<V.Lane>, as: V.Type) -> Int {
+  let (lowest, label) = (V(lane: -.infinity), V(lane: row.label))
+  // The farthest negative, and the nearest with its sign turned.
+  var (far, near) = (lowest, lowest)
+  var index = column
+  while index < column + chunk {
+    let distance = V.load(UnsafePointer(row.distances) + index)
+    let isSame = V.load(row.labels + index) .== label
+    far = V.maximum(far, distance.replacing(with: lowest, where: isSame))
+    near = V.maximum(near, (V(lane: 0) - distance).replacing(with: lowest, where: isSame))
+    index += V.laneCount
+  }
+  let (first, last) = (row.sorted[0], row.sorted[row.positives - 1])
+  return far.largest < first ? -1 : -near.largest >= last ? 1 : 0
+}
+
+/// A chunk of negatives that are nearer than every threshold.
+@inline(never)
+private func addNearest<V: KernelVector>(
+  _ column: Int, _ row: TripletRow<V.Lane>, _ isSquared: Bool, as: V.Type
+) {
+  let (zero, one, label) = (V(lane: 0), V(lane: 1), V(lane: row.label))
+  let gaps = UnsafeMutableRawPointer(row.sums).assumingMemoryBound(to: SIMD4<Double>.self)
+  let count = Double(row.positives)
+  let (slope, constant) = isSquared ? (2 * count, -2 * gaps[0].w) : (0, -count)
+  let (slopes, constants) = (V(slope), V(constant))
+  // Gaps to the nearest threshold, since distances and their squares would cancel in what is made of the sums.
+  let first = row.sorted[0]
+  let threshold = V(lane: first)
+  var (counts, sums, squares) = (zero, zero, zero)
+  var index = column
+  while index < column + chunk {
+    let isSame = V.load(row.labels + index) .== label
+    let distance = V.load(UnsafePointer(row.distances) + index)
+    let gap = (threshold - distance).replacing(with: zero, where: isSame)
+    V.multiplyAdd(slopes, distance, constants).store(row.weights + index)
+    counts = counts + one.replacing(with: zero, where: isSame)
+    sums = sums + gap
+    squares = V.multiplyAdd(gap, gap, squares)
+    index += V.laneCount
+  }
+  let (old, found, sum, wide) = (gaps[0], counts.total, sums.total, widen(first))
+  gaps[0] = SIMD4(
+    old.x + found, old.y + (found * wide - sum), old.z + (wide * (found * wide - 2 * sum) + squares.total), old.w)
+}
+
+/// A negative with `gap` thresholds at most its distance.
+@inline(__always)
+private func addNegative<V: KernelVector>(
+  _ column: Int, _ gap: Int, _ row: TripletRow<V.Lane>, _ isSquared: Bool, as: V.Type
+) {
+  let gaps = UnsafeMutableRawPointer(row.sums).assumingMemoryBound(to: SIMD4<Double>.self)
+  let wide = widen(row.distances[column])
+  let old = gaps[gap]
+  gaps[gap] = SIMD4(old.x + 1, old.y + wide, old.z + wide * wide, old.w)
+  let higher = Double(row.positives - gap)
+  row.weights[column] = V.Lane(isSquared ? -2 * (old.w - higher * wide) : -higher)
+}
+
+/// The weights of the positives and of the anchor from the sums of the negatives below each threshold.
+@inline(__always)
+private func setPositives<V: KernelVector>(_ row: TripletRow<V.Lane>, _ isSquared: Bool, as: V.Type) {
+  let gaps = UnsafeMutableRawPointer(row.sums).assumingMemoryBound(to: SIMD4<Double>.self)
+  row.weights[row.anchor] = 0
+  var first = 0
+  while first < row.positives {
+    let end = min(first + chunk, row.positives)
+    ranks(UnsafePointer(row.thresholds) + first, row, includesEqual: false, row.counts, as: V.self)
+    for index in first..<end {
+      let threshold = row.thresholds[index]
+      let below = gaps[min(Int(widen(row.counts[index - first])), row.positives - 1)]
+      row.weights[Int(row.positiveColumns[index])] =
+        threshold == threshold
+        ? V.Lane(isSquared ? 2 * (below.x * widen(threshold) - below.y) : below.x) : .nan
+    }
+    first = end
+  }
 }
 
 // MARK: Semi-hard
 
 /// For each positive the nearest negative that is farther, or else the farthest; `sums` holds the nearest
 /// negative of each gap and its column.
-@inline(__always)
+@inline(never)
 func semiHardTriplets<V: KernelVector>(
   _ row: TripletRow<V.Lane>, _ shape: TripletShape, _ margin: Double, as: V.Type
 ) -> (loss: Double, active: Int) {
   preparePivots(row, as: V.self)
-  let (sorted, pivots) = (UnsafePointer(row.sorted), UnsafePointer(row.pivots))
   let positives = row.positives
   let (nearest, at) = (row.sums, row.sums + (positives + 1))
   for gap in 0...positives {
@@ -254,17 +360,25 @@ func semiHardTriplets<V: KernelVector>(
     at[gap] = -1
   }
   var (farthest, farthestAt) = (-1.0, -1)
-  for column in 0..<row.count {
-    row.weights[column] = 0
-    guard row.labels[column] != row.label else { continue }
-    let distance = row.distances[column]
-    let gap = rankBelow(distance, sorted, pivots, positives, as: V.self)
-    let wide = widen(distance)
-    if at[gap] < 0 || wide < nearest[gap] {
-      nearest[gap] = wide
-      at[gap] = Double(column)
+  var start = 0
+  while start < row.count {
+    let end = min(start + chunk, row.count)
+    for index in 0..<chunk {
+      row.numbers[index] = start + index < row.count ? row.distances[start + index] : .infinity
     }
-    if farthestAt < 0 || wide > farthest { (farthest, farthestAt) = (wide, column) }
+    ranks(UnsafePointer(row.numbers), row, includesEqual: false, row.counts, as: V.self)
+    for column in start..<end {
+      row.weights[column] = 0
+      guard row.labels[column] != row.label else { continue }
+      let gap = Int(widen(row.counts[column - start]))
+      let wide = widen(row.distances[column])
+      if at[gap] < 0 || wide < nearest[gap] {
+        nearest[gap] = wide
+        at[gap] = Double(column)
+      }
+      if farthestAt < 0 || wide > farthest { (farthest, farthestAt) = (wide, column) }
+    }
+    start = end
   }
   guard farthestAt >= 0 else { return (0, 0) }
   // The nearest from each gap on, the lowest column first among equals.
@@ -281,16 +395,22 @@ func semiHardTriplets<V: KernelVector>(
     gap -= 1
   }
   var (loss, active) = (0.0, 0)
-  for column in 0..<row.count where row.labels[column] == row.label && column != row.anchor {
-    let distance = row.distances[column]
-    let gap = rankUpTo(distance, sorted, pivots, positives, as: V.self)
-    let isBeyond = at[gap] >= 0
-    let negative = isBeyond ? Int(at[gap]) : farthestAt
-    let cost = tripletCost(widen(distance) - (isBeyond ? nearest[gap] : farthest) + margin, shape)
-    loss += cost.loss
-    if cost.loss > 0 { active += 1 }
-    row.weights[column] += V.Lane(cost.derivative)
-    row.weights[negative] -= V.Lane(cost.derivative)
+  var first = 0
+  while first < positives {
+    let end = min(first + chunk, positives)
+    ranks(UnsafePointer(row.thresholds) + first, row, includesEqual: true, row.counts, as: V.self)
+    for index in first..<end {
+      let gap = Int(widen(row.counts[index - first]))
+      let isBeyond = at[gap] >= 0
+      let negative = isBeyond ? Int(at[gap]) : farthestAt
+      let cost = tripletCost(
+        widen(row.thresholds[index]) - (isBeyond ? nearest[gap] : farthest) + margin, shape)
+      loss += cost.loss
+      if cost.loss > 0 { active += 1 }
+      row.weights[Int(row.positiveColumns[index])] += V.Lane(cost.derivative)
+      row.weights[negative] -= V.Lane(cost.derivative)
+    }
+    first = end
   }
   return (loss, active)
 }
@@ -301,9 +421,9 @@ func tripletKernels<V: KernelVector>(of vector: V.Type) -> TripletKernels<V.Lane
   TripletKernels(
     given: { givenTriplets(&$0, as: vector) },
     terms: { tripletTerms($0, $1, $2, $3, $4, as: vector) },
-    hardest: { hardest($0, $1, $2, $3, $4, as: vector) },
+    hardest: { hardest($0, as: vector) },
     thresholds: { tripletThresholds($0, $1, as: vector) },
-    everyPair: { everyTriplet($0, $1, as: vector) },
+    everyPair: { everyTriplet($0, as: vector) },
     ranked: { rankedTriplets($0, $1, as: vector) },
     semiHard: { semiHardTriplets($0, $1, $2, as: vector) })
 }

@@ -20,53 +20,94 @@ struct BatchHardEvaluation<Scalar: LossScalar> {
 
   private static var termsPerTriplet: Int { 4 }
 
-  func run<Label: FixedWidthInteger>(
-    _ labels: UnsafeBufferPointer<Label>
-  ) throws(BatchLossError) -> MiningResult {
-    try batch.validate(labels: labels.count)
+  @_specialize(where Scalar == Float)
+  @_specialize(where Scalar == Double)
+  func run(_ classes: UnsafeBufferPointer<Int32>) throws(BatchLossError) -> MiningResult {
     let kernels = try KernelSelection.current.table(Scalar.self)
     let (rows, engine) = (batch.embeddings.rows, batch.engine)
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let count = Self.termsPerTriplet * rows
-    let (sweep, classes, centre, terms, order, starts) = workspace.arrays { arena in
+    let (sweep, labels, extremes, centre, results) = workspace.arrays { arena in
       let packed = PackedRows(batch.embeddings, batch.distance.preparation, &arena)
-      let tile = PairTile(queries: packed, keys: packed, distance: batch.distance, kernels: kernels)
+      // Squares are in the order of their roots.
+      let tile = PairTile(
+        queries: packed, keys: packed, distance: batch.distance == .cosine ? .cosine : .squaredEuclidean,
+        kernels: kernels)
       return (
-        RowSweep(tile, engine: engine, needsColumnSums: false, &arena),
-        BatchLabels<Scalar>(count: rows, &arena), arena.array(of: Scalar.self, batch.embeddings.columns),
+        TileSweep(tile, engine: engine, isSymmetric: true, &arena), BatchLabels<Scalar>(count: rows, &arena),
+        HardestExtremes(
+          far: arena.array(of: Scalar.self, rows), farAt: arena.array(of: Scalar.self, rows),
+          near: arena.array(of: Scalar.self, rows), nearAt: arena.array(of: Scalar.self, rows)),
+        arena.array(of: Scalar.self, batch.embeddings.columns), arena.array(of: RowResult.self, rows)
+      )
+    }
+    let packed = sweep.tile.queries
+    labels.fill(numbers: classes)
+    packed.prepareForDistances(kernels, engine, centre: centre)
+    for row in 0..<rows {
+      (extremes.far[row], extremes.farAt[row]) = (-1, -1)
+      (extremes.near[row], extremes.nearAt[row]) = (.infinity, -1)
+    }
+    sweep.run { tile in look(at: tile, labels, extremes, kernels) }
+
+    let more = engine.borrowWorkspace()
+    defer { engine.giveBack(more) }
+    let (terms, order, starts) = more.arrays { arena in
+      (
         arena.array(of: Term.self, count), arena.array(of: Int32.self, count),
         arena.array(of: Int32.self, rows + 2)
       )
     }
-    classes.fill(labels)
-    let packed = sweep.tile.queries
-    if packed.preparation == .centering { packed.findCentre(kernels, engine, into: centre) }
-    packed.prepare(kernels, engine, offset: UnsafePointer(centre))
-    sweep.run { row, distances, _, _ in
-      triplet(of: row, UnsafePointer(distances), classes, kernels, terms + Self.termsPerTriplet * row)
+    let partition = packed.partition
+    engine.forEachBlock(partition.blocks) { block, _ in
+      for row in partition[block] {
+        results[row] = triplet(
+          of: row, Int(extremes.farAt[row]), Int(extremes.nearAt[row]), kernels,
+          terms + Self.termsPerTriplet * row)
+      }
     }
-
-    let total = sweep.total
+    var total = RowResult()
+    for row in 0..<rows {
+      total.loss += results[row].loss
+      total.valid += results[row].valid
+      total.active += results[row].active
+      batch.losses?[row] = Scalar(results[row].loss)
+    }
     let divisor = batch.divisor(valid: total.valid, active: total.active)
-    if let losses = batch.losses {
-      for row in 0..<rows { losses[row] = Scalar(sweep.results[row].loss) }
-    }
     if let gradient = batch.gradient {
       sort(terms, count, into: order, starts: starts, rows: rows)
-      add(terms, order, starts, to: gradient, scale: divisor == 0 ? 0 : 1 / divisor, kernels, packed.partition)
+      add(terms, order, starts, to: gradient, scale: divisor == 0 ? 0 : 1 / divisor, kernels, partition)
     }
     return MiningResult(
       cost: Cost(sum: total.loss, denominator: divisor), valid: total.valid, active: total.active)
   }
 
+  private func look(
+    at tile: TileSweep<Scalar>.Tile, _ labels: BatchLabels<Scalar>, _ extremes: HardestExtremes<Scalar>,
+    _ kernels: KernelTable<Scalar>
+  ) {
+    func part(from row: Int) -> HardestExtremes<Scalar> {
+      HardestExtremes(
+        far: extremes.far + row, farAt: extremes.farAt + row, near: extremes.near + row,
+        nearAt: extremes.nearAt + row)
+    }
+    let (row, column) = (tile.rows.lowerBound, tile.columns.lowerBound)
+    // A row is no pair with itself.
+    if tile.isDiagonal { for row in tile.rows { tile.row(row)[row - column] = .nan } }
+    kernels.triplets.hardest(
+      HardestTile(
+        distances: tile.values, stride: tile.stride, rows: tile.rows.count, columns: tile.columns.count,
+        firstRow: row, firstColumn: column, rowLabels: UnsafePointer(labels.values + row),
+        columnLabels: UnsafePointer(labels.values + column), rowExtremes: part(from: row),
+        columnExtremes: tile.isDiagonal ? nil : part(from: column)))
+  }
+
   private func triplet(
-    of anchor: Int, _ distances: UnsafePointer<Scalar>, _ classes: BatchLabels<Scalar>,
-    _ kernels: KernelTable<Scalar>, _ terms: UnsafeMutablePointer<Term>
+    of anchor: Int, _ positive: Int, _ negative: Int, _ kernels: KernelTable<Scalar>,
+    _ terms: UnsafeMutablePointer<Term>
   ) -> RowResult {
     for index in 0..<Self.termsPerTriplet { terms[index] = Term(owner: -1, other: 0, difference: 0, own: 0) }
-    let (positive, negative) = kernels.triplets.hardest(
-      distances, UnsafePointer(classes.values), classes.values[anchor], classes.count, anchor)
     guard positive >= 0, negative >= 0 else { return RowResult() }
     func row(_ index: Int) -> UnsafePointer<Scalar> { UnsafePointer(batch.embeddings.pointer(index, 0)) }
     let result = kernels.triplets.terms(

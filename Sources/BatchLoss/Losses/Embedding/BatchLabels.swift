@@ -8,6 +8,9 @@ struct BatchLabels<Scalar: LossScalar> {
   let classes: UnsafeMutablePointer<Int32>
   /// How many rows each class has; as many as there are classes are filled.
   let sizes: UnsafeMutablePointer<Int32>
+  /// The rows of each class, ascending, one class after another; and where they begin.
+  let members: UnsafeMutablePointer<Int32>
+  let starts: UnsafeMutablePointer<Int32>
   let count: Int
 
   init(count: Int, _ arena: inout Arena) {
@@ -15,6 +18,8 @@ struct BatchLabels<Scalar: LossScalar> {
     values = arena.array(of: Scalar.self, count)
     classes = arena.array(of: Int32.self, count)
     sizes = arena.array(of: Int32.self, count)
+    members = arena.array(of: Int32.self, count)
+    starts = arena.array(of: Int32.self, count + 1)
   }
 
   /// The largest batch whose classes are all exact as `Float`.
@@ -30,23 +35,69 @@ struct BatchLabels<Scalar: LossScalar> {
 
   /// Numbers the labels in order of appearance.
   func fill<Label: FixedWidthInteger>(_ labels: UnsafeBufferPointer<Label>) {
-    var numbers: [Label: Int32] = [:]
-    numbers.reserveCapacity(min(count, 4096))
+    numberClasses(labels, into: classes)
+    fill()
+  }
+
+  /// Takes over labels that are numbered already.
+  func fill(numbers: UnsafeBufferPointer<Int32>) {
+    if let base = numbers.baseAddress { classes.update(from: base, count: count) }
+    fill()
+  }
+
+  private func fill() {
+    var classCount = 0
     for row in 0..<count {
-      let next = Int32(truncatingIfNeeded: numbers.count)
-      let number = numbers[labels[row], default: next]
-      if number == next {
-        numbers[labels[row]] = next
-        sizes[Int(next)] = 0
+      let number = Int(classes[row])
+      if number == classCount {
+        sizes[number] = 0
+        classCount += 1
       }
-      sizes[Int(number)] += 1
-      classes[row] = number
+      sizes[number] += 1
       values[row] = Scalar(number)
     }
+    var start: Int32 = 0
+    for number in 0..<classCount {
+      starts[number] = start
+      start += sizes[number]
+    }
+    for row in 0..<count {
+      let number = Int(classes[row])
+      members[Int(starts[number])] = Int32(truncatingIfNeeded: row)
+      starts[number] += 1
+    }
+    for number in 0..<classCount { starts[number] -= sizes[number] }
   }
 
   /// Rows of the same class, the row itself left out.
   func positives(of row: Int) -> Int { Int(sizes[Int(classes[row])]) - 1 }
   /// Rows of other classes.
   func negatives(of row: Int) -> Int { count - Int(sizes[Int(classes[row])]) }
+}
+
+/// Numbers labels in order of their appearance.
+private func numberClasses<Label: FixedWidthInteger>(
+  _ labels: UnsafeBufferPointer<Label>, into classes: UnsafeMutablePointer<Int32>
+) {
+  var numbers: [Label: Int32] = [:]
+  numbers.reserveCapacity(min(labels.count, 4096))
+  for (row, label) in labels.enumerated() {
+    let next = Int32(truncatingIfNeeded: numbers.count)
+    let number = numbers[label, default: next]
+    if number == next { numbers[label] = next }
+    classes[row] = number
+  }
+}
+
+extension Engine {
+  /// Hands labels over as consecutive classes, so that only this depends on their type.
+  func withClassNumbers<Label: FixedWidthInteger, Result, Failure: Error>(
+    _ labels: UnsafeBufferPointer<Label>, _ body: (UnsafeBufferPointer<Int32>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    let workspace = borrowWorkspace()
+    defer { giveBack(workspace) }
+    let classes = workspace.buffer(of: Int32.self, count: labels.count)
+    numberClasses(labels, into: classes)
+    return try body(UnsafeBufferPointer(start: classes, count: labels.count))
+  }
 }

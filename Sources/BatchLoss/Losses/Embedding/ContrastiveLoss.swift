@@ -13,7 +13,7 @@ import BatchLossKernelInterface
 /// Identical rows have distance and subgradient 0. Rows of zeros have cosine distance 1 and gradient 0. A batch
 /// without pairs (0 or 1 rows) costs 0. NaN in a row makes the cost NaN.
 ///
-/// All pairs take 2·rows²·columns operations for the cost and as many for the gradient, in tiles: nothing of
+/// All pairs take rows²·columns operations for the cost and twice as many for the gradient, in tiles: nothing of
 /// size rows × rows is held. Given pairs are read once. The bits do not depend on the worker count.
 public struct ContrastiveLoss: Hashable, Sendable {
   /// The distance from which pairs that are not similar cost nothing.
@@ -98,25 +98,13 @@ public struct ContrastiveLoss: Hashable, Sendable {
     losses: consuming MutableSpan<Scalar>? = nil, gradient: consuming MutableMatrixView<Scalar>? = nil,
     engine: Engine = .shared
   ) throws(BatchLossError) -> MiningResult {
-    let form = form
-    let labels = pointer(to: labels)
-    return try LabelledBatch(
+    let batch = LabelledBatch(
       embeddings: embeddings.memory, distance: distance, reduction: reduction, denominator: denominator,
-      losses: memory(of: &losses), gradient: memory(of: gradient), engine: engine
-    ).run(labels: labels, isSymmetric: true) { batch in
-      let pairs = Double(batch.labels.count) * Double(batch.labels.count - 1) / 2
-      return BatchPlan(valid: Int(pairs)) { row, values, _, _ in
-        // A row has no loss against itself.
-        let (kernels, labels) = (batch.kernels, UnsafePointer(batch.labels.values))
-        let before = kernels.contrastive.row(form, values, labels, labels[row], row)
-        values[row] = 0
-        let rest = row + 1
-        let after = kernels.contrastive.row(
-          form, values + rest, labels + rest, labels[row], batch.labels.count - rest)
-        return RowResult(
-          loss: before.loss + after.loss, weightSum: before.weightSum + after.weightSum,
-          active: before.active + after.active)
-      }
+      losses: memory(of: &losses), gradient: memory(of: gradient), engine: engine)
+    let (form, labels) = (form, pointer(to: labels))
+    try batch.validate(labels: labels.count)
+    return try engine.withClassNumbers(labels) { classes throws(BatchLossError) in
+      try ContrastiveBatchEvaluation(form: form, batch: batch).run(classes)
     }
   }
 }

@@ -45,14 +45,15 @@ struct ContrastivePairsEvaluation<Scalar: LossScalar> {
   private func pass(_ kernels: KernelTable<Scalar>, scale: Double, writes: Bool) -> PartialSums {
     let partition = partition
     let streams = writes && NonTemporal.isWorthwhile(first)
-    return engine.sum(overBlocks: partition.blocks) { block, _ in
+    return engine.sum(overBlocks: partition.blocks) { block, workspace in
       let rows = partition[block]
       let start = rows.lowerBound
       var arguments = ContrastivePairsArguments(
         form: loss.form, first: UnsafePointer(first.pointer(start, 0)), firstStride: first.stride,
         second: UnsafePointer(second.pointer(start, 0)), secondStride: second.stride, count: rows.count,
         columns: first.columns,
-        isSimilar: UnsafeRawPointer(similar.baseAddress!).assumingMemoryBound(to: UInt8.self) + start)
+        isSimilar: UnsafeRawPointer(similar.baseAddress!).assumingMemoryBound(to: UInt8.self) + start,
+        slopes: workspace.buffer(of: Double.self, count: 3 * rows.count))
       arguments.weights = weights?.baseAddress.map { $0 + start }
       arguments.gradientScale = scale
       arguments.streams = streams

@@ -42,13 +42,14 @@ struct GivenTripletsEvaluation<Scalar: LossScalar> {
   private func pass(_ kernels: KernelTable<Scalar>, scale: Double, writes: Bool) -> PartialSums {
     let partition = BlockPartition(of: anchors.rows, blockSize: max(1, 32768 / max(1, anchors.columns)))
     let streams = writes && NonTemporal.isWorthwhile(anchors)
-    return engine.sum(overBlocks: partition.blocks) { block, _ in
+    return engine.sum(overBlocks: partition.blocks) { block, workspace in
       let start = partition[block].lowerBound
       var arguments = TripletArguments(
         form: loss.form, anchors: UnsafePointer(anchors.pointer(start, 0)), anchorStride: anchors.stride,
         positives: UnsafePointer(positives.pointer(start, 0)), positiveStride: positives.stride,
         negatives: UnsafePointer(negatives.pointer(start, 0)), negativeStride: negatives.stride,
-        count: partition[block].count, columns: anchors.columns)
+        count: partition[block].count, columns: anchors.columns,
+        slopes: workspace.buffer(of: Double.self, count: 6 * partition[block].count))
       arguments.weights = weights?.baseAddress.map { $0 + start }
       arguments.gradientScale = scale
       arguments.streams = streams

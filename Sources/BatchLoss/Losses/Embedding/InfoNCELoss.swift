@@ -57,16 +57,7 @@ public struct InfoNCELoss: Hashable, Sendable {
       throw BatchLossError(
         .invalidShape, parameter: "keys", expected: "at least \(queries.rows) rows", actual: "\(keys.rows)")
     }
-    let (scale, count) = (1 / temperature, keys.rows)
-    return try evaluation.run { context in
-      { row, similarities, _ in
-        let positive = Double(similarities[row])
-        let (logSum, mean) = context.kernels.softmax(similarities, count, scale, ColumnSelection(.all))
-        similarities[row] -= 1
-        return RowResult(
-          loss: notNegative(logSum - scale * positive), weighted: mean - positive, valid: 1, active: 1)
-      }
-    }
+    return try InfoNCEEvaluation(similarity: evaluation).run()
   }
 
   /// The cost of all pairs of one label in a batch: NT-Xent.

@@ -51,62 +51,58 @@ struct LabelledBatch<Scalar: LossScalar> {
   /// Runs a loss whose every pair has a weight of its own.
   ///
   /// - Parameters:
-  ///   - isSymmetric: A loss belongs to i and j alike, so that the rows of an anchor have all of its gradient and
-  ///     every loss is found twice.
   ///   - scratch: How many scalars and 32-bit integers the plan may use for a row.
-  func run<Label: FixedWidthInteger>(
-    labels: UnsafeBufferPointer<Label>, isSymmetric: Bool,
-    scratch: (scalars: Int, integers: Int) = (0, 0), plan: (BatchContext<Scalar>) -> BatchPlan<Scalar>
+  func run(
+    _ classes: UnsafeBufferPointer<Int32>, scratch: (scalars: Int, integers: Int) = (0, 0),
+    plan: (BatchContext<Scalar>) -> BatchPlan<Scalar>
   ) throws(BatchLossError) -> MiningResult {
-    try validate(labels: labels.count)
     let kernels = try KernelSelection.current.table(Scalar.self)
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
-    let needsColumnSums = gradient != nil && !isSymmetric
-    let (sweep, classes, centre) = workspace.arrays { arena in
+    let (sweep, labels, centre) = workspace.arrays { arena in
       let rows = PackedRows(embeddings, distance.preparation, &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: distance, kernels: kernels)
       return (
-        RowSweep(tile, engine: engine, needsColumnSums: needsColumnSums, &arena),
+        RowSweep(tile, engine: engine, needsColumnSums: gradient != nil, &arena),
         BatchLabels<Scalar>(count: embeddings.rows, &arena), arena.array(of: Scalar.self, embeddings.columns)
       )
     }
     let rows = sweep.tile.queries
-    classes.fill(labels)
-    if distance.preparation == .centering { rows.findCentre(kernels, engine, into: centre) }
-    rows.prepare(kernels, engine, offset: UnsafePointer(centre))
+    labels.fill(numbers: classes)
+    rows.prepareForDistances(kernels, engine, centre: centre)
     sweep.columnSums?.update(repeating: 0, count: embeddings.rows)
     gradient?.fill(0)
 
-    let plan = plan(BatchContext(labels: classes, kernels: kernels))
-    sweep.run(
-      scratch: scratch, queryGradient: gradient, keyGradient: isSymmetric ? nil : gradient, body: plan.row)
+    let plan = plan(BatchContext(labels: labels, kernels: kernels))
+    sweep.run(scratch: scratch, queryGradient: gradient, keyGradient: gradient, body: plan.row)
 
     let total = sweep.total
-    let lossFactor = isSymmetric ? 0.5 : 1
-    let active = isSymmetric ? total.active / 2 : total.active
-    let divisor = divisor(valid: plan.valid, active: active)
+    let divisor = divisor(valid: plan.valid, active: total.active)
     if let losses {
-      for row in 0..<embeddings.rows { losses[row] = Scalar(lossFactor * sweep.results[row].loss) }
+      for row in 0..<embeddings.rows { losses[row] = Scalar(sweep.results[row].loss) }
     }
     if let gradient {
-      finish(gradient, sweep, factor: divisor == 0 ? 0 : 2 / divisor)
+      finish(gradient, rows, kernels, factor: divisor == 0 ? 0 : 2 / divisor) { row in
+        sweep.results[row].weightSum + (sweep.columnSums?[row] ?? 0)
+      }
     }
     return MiningResult(
-      cost: Cost(sum: lossFactor * total.loss, denominator: divisor), valid: plan.valid, active: active)
+      cost: Cost(sum: total.loss, denominator: divisor), valid: plan.valid, active: total.active)
   }
 
   /// Σⱼ Wᵢⱼ·xⱼ → factor·Σⱼ Wᵢⱼ·(xᵢ − xⱼ), taken through the preparation of the rows.
-  private func finish(_ gradient: RowMajor<Scalar>, _ sweep: RowSweep<Scalar>, factor: Double) {
-    let (rows, kernels) = (sweep.tile.queries, sweep.tile.kernels)
+  func finish(
+    _ gradient: RowMajor<Scalar>, _ rows: PackedRows<Scalar>, _ kernels: KernelTable<Scalar>, factor: Double,
+    weightSum: (Int) -> Double
+  ) {
     guard factor != 0 else { return gradient.fill(0) }
     let partition = rows.partition
     engine.forEachBlock(partition.blocks) { block, _ in
       for row in partition[block] {
         let output = gradient.pointer(row, 0)
-        let weight = sweep.results[row].weightSum + (sweep.columnSums?[row] ?? 0)
         kernels.rows.combine(
-          Scalar(weight), UnsafePointer(rows.pointer(row)), -1, UnsafePointer(output), output, rows.columns)
+          Scalar(weightSum(row)), UnsafePointer(rows.pointer(row)), -1, UnsafePointer(output), output,
+          rows.columns)
         rows.backPropagate(row, output, kernels, factor: factor)
       }
     }

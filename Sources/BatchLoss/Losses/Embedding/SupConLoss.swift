@@ -8,8 +8,8 @@ import BatchLossKernelInterface
 /// ℓᵢ = log Σ_{j≠i} e^(sᵢⱼ/τ) − (1/|P(i)|)·Σ_{p∈P(i)} sᵢₚ/τ
 ///
 /// `.mean` divides by the number of rows that have a positive; others cost 0. Rows of zeros have similarity 0 to all
-/// and gradient 0. Losses are in nats. No matrix of all similarities is held: 6·rows²·columns operations with
-/// the gradient. The bits do not depend on the worker count.
+/// and gradient 0. Losses are in nats. Half of the similarities are held while they fit the engine's workspace
+/// budget, and computed twice beyond it: 3 or 4·rows²·columns operations with the gradient. The bits do not depend on the worker count.
 public struct SupConLoss: Hashable, Sendable {
   /// What similarities are divided by.
   public let temperature: Double
@@ -46,25 +46,10 @@ public struct SupConLoss: Hashable, Sendable {
       reduction: reduction, denominator: denominator, losses: memory(of: &losses),
       queryGradient: memory(of: gradient), keyGradient: nil, engine: engine)
     try evaluation.validate(queriesName: "embeddings")
-    let (labels, count, scale) = (pointer(to: labels), embeddings.rows, 1 / temperature)
-    try BatchLabels<Scalar>.validate(labels.count, rows: count)
-    return try evaluation.run(fillLabels: { $0.fill(labels) }) { context in
-      { row, similarities, _ in
-        let (kernels, classes) = (context.kernels, context.labels)
-        let positives = classes.positives(of: row)
-        guard positives > 0 else {
-          similarities.update(repeating: 0, count: count)
-          return RowResult()
-        }
-        let same = ColumnSelection(
-          .same, labels: UnsafePointer(classes.values), label: classes.values[row], excluded: row)
-        let mean = kernels.similarities.sum(UnsafePointer(similarities), count, same).sum / Double(positives)
-        let (logSum, expected) = kernels.softmax(
-          similarities, count, scale, ColumnSelection(.all, excluded: row))
-        kernels.similarities.scaleAdd(similarities, count, 1, Scalar(-1 / Double(positives)), same)
-        return RowResult(
-          loss: notNegative(logSum - scale * mean), weighted: expected - mean, valid: 1, active: 1)
-      }
+    let labels = pointer(to: labels)
+    try BatchLabels<Scalar>.validate(labels.count, rows: embeddings.rows)
+    return try engine.withClassNumbers(labels) { classes throws(BatchLossError) in
+      try SupConEvaluation(similarity: evaluation).run(classes)
     }
   }
 }

@@ -135,9 +135,13 @@ public struct TripletLoss: Hashable, Sendable {
       embeddings: embeddings.memory, distance: distance, reduction: reduction, denominator: denominator,
       losses: memory(of: &losses), gradient: memory(of: gradient), engine: engine)
     let labels = pointer(to: labels)
-    return mining == .batchHard
-      ? try BatchHardEvaluation(form: form, batch: batch).run(labels)
-      : try BatchTriplets(form: form, isSemiHard: mining == .batchSemiHard, batch: batch).run(labels)
+    try batch.validate(labels: labels.count)
+    let (form, mining) = (form, mining)
+    return try engine.withClassNumbers(labels) { classes throws(BatchLossError) in
+      mining == .batchHard
+        ? try BatchHardEvaluation(form: form, batch: batch).run(classes)
+        : try BatchTriplets(form: form, isSemiHard: mining == .batchSemiHard, batch: batch).run(classes)
+    }
   }
 
   private func miningError(_ expected: String) -> BatchLossError {

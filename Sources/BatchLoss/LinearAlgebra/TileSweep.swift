@@ -1,0 +1,125 @@
+import BatchLossKernelInterface
+
+/// All pairs of the rows of two matrices, or of one with itself, a tile at a time: its inner products or distances,
+/// what a loss makes of them, and what they give to the gradients of both sides while the tile is in the cache.
+///
+/// Where rows are paired with themselves each unordered pair is computed once, which halves the first product. The
+/// order of additions is that of ``TileSchedule``, so the bits depend on the shape alone.
+struct TileSweep<Scalar: LossScalar> {
+  /// A tile at work.
+  struct Tile {
+    let rows: Range<Int>
+    let columns: Range<Int>
+    /// `rows.count` × `columns.count`; a row may be read to the next whole vector.
+    let values: UnsafeMutablePointer<Scalar>
+    let stride: Int
+    /// Two arrays of as many scalars as there are columns, 0 at first.
+    let columnSums: UnsafeMutablePointer<Scalar>
+    let columnProducts: UnsafeMutablePointer<Scalar>
+
+    /// Whether its rows are its columns.
+    let isDiagonal: Bool
+
+    func row(_ row: Int) -> UnsafeMutablePointer<Scalar> { values + (row - rows.lowerBound) * stride }
+  }
+
+  /// What a sweep starts from.
+  enum Source {
+    /// Products or distances, computed.
+    case pairs
+    /// What an earlier sweep has left in the tiles; only where all of them are held.
+    case held
+  }
+
+  let tile: PairTile<Scalar>
+  let engine: Engine
+  let schedule: TileSchedule
+  /// All tiles, one after another.
+  private let held: UnsafeMutablePointer<Scalar>?
+  private let blockSize: Int
+
+  /// 256 × 256 floats are half of a second-level cache of 512 KiB, and products of that size reach the processor's
+  /// peak. Fewer rows make smaller tiles, so that workers share them.
+  static func blockSize(_ rows: Int) -> Int { rows >= 2048 ? 256 : rows >= 512 ? 128 : 64 }
+
+  /// Room for a whole vector beyond the last column; and rows that do not all fall on the same lines of a cache.
+  private var stride: Int { blockSize + 16 }
+  private var tileCount: Int { blockSize * stride }
+
+  init(_ tile: PairTile<Scalar>, engine: Engine, isSymmetric: Bool, holdsTiles: Bool = false, _ arena: inout Arena)
+  {
+    self.tile = tile
+    self.engine = engine
+    let (rows, columns) = (tile.queries.rows, tile.keys.rows)
+    blockSize = Self.blockSize(max(rows, columns))
+    let rowBlocks = BlockPartition(of: rows, blockSize: blockSize).blocks
+    schedule =
+      isSymmetric
+      ? TileSchedule(symmetric: rowBlocks)
+      : TileSchedule(
+        rowBlocks: rowBlocks, columnBlocks: BlockPartition(of: columns, blockSize: blockSize).blocks)
+    held =
+      holdsTiles ? arena.array(of: Scalar.self, schedule.count * blockSize * (blockSize + 16)) : nil
+  }
+
+  /// Whether the tiles of so many rows and columns fit the workspace budget.
+  static func fits(rows: Int, columns: Int, isSymmetric: Bool, _ engine: Engine) -> Bool {
+    let blockSize = blockSize(max(rows, columns))
+    let (rowBlocks, columnBlocks) = ((rows + blockSize - 1) / blockSize, (columns + blockSize - 1) / blockSize)
+    let tileBytes = blockSize * (blockSize + 16) * MemoryLayout<Scalar>.stride
+    let (tiles, overflows) = rowBlocks.multipliedReportingOverflow(by: isSymmetric ? rowBlocks + 1 : columnBlocks)
+    return !overflows && tiles / (isSymmetric ? 2 : 1) <= engine.configuration.workspaceBudget / tileBytes
+  }
+
+  /// One pass over all tiles.
+  ///
+  /// - Parameters:
+  ///   - queryGradient: Receives += W·K of the tiles that `body` leaves.
+  ///   - keyGradient: Receives += Wᵀ·Q; the same matrix where rows are paired with themselves, whose diagonal tiles
+  ///     have both halves and are added once.
+  ///   - body: Turns the values of a tile into weights, in place.
+  func run(
+    from source: Source = .pairs, queryGradient: RowMajor<Scalar>? = nil, keyGradient: RowMajor<Scalar>? = nil,
+    body: (Tile) -> Void
+  ) {
+    let rowPartition = BlockPartition(of: tile.queries.rows, blockSize: blockSize)
+    let columnPartition = BlockPartition(of: tile.keys.rows, blockSize: blockSize)
+    for round in 0..<schedule.rounds {
+      engine.forEachBlock(schedule.tiles(inRound: round)) { index, workspace in
+        guard let (row, column) = schedule.tile(index, inRound: round) else { return }
+        let (own, columnSums, columnProducts, cancelled) = workspace.arrays { arena in
+          (
+            arena.array(of: Scalar.self, held == nil ? tileCount : 0),
+            arena.array(of: Scalar.self, blockSize), arena.array(of: Scalar.self, blockSize),
+            arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct)
+          )
+        }
+        let values = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
+        let (rows, columns) = (rowPartition[row], columnPartition[column])
+        switch source {
+        case .pairs: tile.fill(rows: rows, columns: columns, values, stride: stride, cancelled: cancelled)
+        case .held: break
+        }
+        columnSums.update(repeating: 0, count: columns.count)
+        columnProducts.update(repeating: 0, count: columns.count)
+        let isDiagonal = schedule.isSymmetric && row == column
+        body(
+          Tile(
+            rows: rows, columns: columns, values: values, stride: stride, columnSums: columnSums,
+            columnProducts: columnProducts, isDiagonal: isDiagonal))
+        if let queryGradient {
+          MatrixProduct.run(
+            rows: rows.count, columns: queryGradient.columns, depth: columns.count,
+            Factor(UnsafePointer(values), stride: stride), tile.keys.factor(columns.lowerBound), adds: true,
+            queryGradient.pointer(rows.lowerBound, 0), stride: queryGradient.stride)
+        }
+        if let keyGradient, !isDiagonal {
+          MatrixProduct.run(
+            rows: columns.count, columns: keyGradient.columns, depth: rows.count,
+            Factor(UnsafePointer(values), stride: stride, transposed: true), tile.queries.factor(rows.lowerBound),
+            adds: true, keyGradient.pointer(columns.lowerBound, 0), stride: keyGradient.stride)
+        }
+      }
+    }
+  }
+}
