@@ -181,11 +181,12 @@ private func plainLaneGroup<V: KernelVector>(
 
   let outer = V(arguments.gradientScale) * weight
   let scale = outer / sum
+  let ownValue = zero - others * scale  // (p − 1)·outer without the cancellation
   column = zero
   index = 0
   while index < end {
-    let pull = zero.replacing(with: zero - outer, where: label .== column)
-    V.multiplyAdd(V.load(z + index), scale, pull).replacing(with: zero, where: isSilent).store(z + index)
+    (V.load(z + index) * scale).replacing(with: ownValue, where: label .== column)
+      .replacing(with: zero, where: isSilent).store(z + index)
     column = column + V(lane: 1)
     index += V.laneCount
   }

@@ -130,7 +130,9 @@ private func evaluate<V: KernelVector>(
   if largest == -.infinity { scaledSum = .nan }
   var logSum = log(scaledSum)  // lse − largest
   if row.label >= 0, labelLogit == Double(largest), scaledSum < 2 {
-    logSum = log1p(max(0, scaledSum - labelExcess(arguments, row, source, largest, as: V.self)))
+    let others = max(0, scaledSum - labelExcess(arguments, row, source, largest, as: V.self))
+    scaledSum = 1 + others
+    logSum = log1p(others)
   }
   let logSumExp = logSum + Double(largest)
 
@@ -166,8 +168,9 @@ private func evaluate<V: KernelVector>(
   row.labelTerm = 0
   if row.label >= 0 {
     let term = outer * labelWeight
-    let carried = V.Lane(
-      Double(row.exponentials[row.label]) - term / Double(row.scales[row.label / SoftmaxPlan.segment]))
+    // By the factor before it was rounded: near p = 1 this is a difference of what is almost equal.
+    let scale = factor * ratio(maxima[row.label / SoftmaxPlan.segment], largest)
+    let carried = V.Lane(Double(row.exponentials[row.label]) - term / scale)
     if carried.isFinite { row.exponentials[row.label] = carried } else { row.labelTerm = V.Lane(term) }
   }
   return loss
