@@ -55,10 +55,13 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
     isSilent = isSilent .| (label .< zero)
   }
 
-  let isPlain =
-    arguments.labels != nil && arguments.classWeights == nil && arguments.labelSmoothing == 0
-    && arguments.softCap == 0 && arguments.zLoss == 0
-  if isPlain {
+  if let labels = arguments.labels, arguments.labelSmoothing == 0, arguments.softCap == 0, arguments.zLoss == 0 {
+    // The weight of its class is then one more factor of a row.
+    if let classWeights = arguments.classWeights {
+      var factor = V(lane: 1)
+      for lane in 0..<rows where labels[row + lane] >= 0 { factor[lane] = classWeights[Int(labels[row + lane])] }
+      weight = weight * factor
+    }
     return plainLaneGroup(arguments, row, rows, label: label, weight: weight, isSilent: isSilent, as: V.self)
   }
 
