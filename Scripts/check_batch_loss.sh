@@ -88,6 +88,10 @@ fails arc-face "${batch[@]}" --class-centers "$made/fewer-centers.npy" && says "
 fails cos-face "${batch[@]}" "${centers[@]}" --margin=-1 && says "margin"
 fails supervised-contrastive --embeddings "$real/embeddings.npy" && says "needs --labels"
 
+lines=$root/Examples/ctc
+fails ctc --logits "$lines/logits.npy" --log-probabilities "$lines/logits.npy" --targets "$lines/targets.npy"
+fails ctc --logits "$lines/logits.npy" --targets "$lines/targets.npy" --blank 11
+
 matrix=("$real/embeddings.npy" --output "$work/distances.npy")
 refused distances "${matrix[@]}" --distance manhattan && says "squared-euclidean"
 refused distances "${matrix[@]:0:1}" && says "--output"
