@@ -25,6 +25,9 @@ fails evaluate huber --predictions "$work/none.npy" --targets "$digits/logits.np
 fails evaluate binary-cross-entropy --probabilities "$digits/logits.npy" --targets "$digits/logits.npy"
 fails evaluate softmax-cross-entropy --logits "$digits/logits.npy" --targets "$digits/labels.npy" --workers 0
 fails evaluate softmax-cross-entropy --logits "$digits/labels.npy" --targets "$digits/labels.npy"
+lines=$root/Examples/ctc
+fails evaluate ctc --logits "$lines/logits.npy" --log-probabilities "$lines/logits.npy" --targets "$lines/targets.npy"
+fails evaluate ctc --logits "$lines/logits.npy" --targets "$lines/targets.npy" --blank 11
 BATCHLOSS_ISA=sse9 fails evaluate huber --predictions "$digits/logits.npy" --targets "$digits/logits.npy"
 
 "$tool" list >/dev/null
@@ -36,4 +39,4 @@ for key in "loss rows columns reduction cost sum denominator seconds workers ins
     assert key in row, key
 assert row["rows"] == 1797 and row["columns"] == 10 and row["denominator"] == 1797, row'
 [ -s "$work/losses.npy" ] && [ -s "$work/gradients/logits.npy" ]
-echo "batch-loss: 11 mistakes were refused, outputs were written"
+echo "batch-loss: 13 mistakes were refused, outputs were written"

@@ -3,8 +3,8 @@ import BatchLossKernelInterface
 
 /// The normaliser of every frame and, if asked for, scale · (softmax − posteriors) in its gradient row.
 ///
-/// Posteriors are known by now, so that each frame is read from memory once and written once. Where its row is
-/// streamed, exponentials wait in scratch memory, else in the row.
+/// Posteriors are known by now, so that each frame is read from memory once and written once. Exponentials wait
+/// in scratch memory in between.
 @inline(never)
 func ctcSoftmaxRows<V: KernelVector>(
   _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
@@ -13,47 +13,70 @@ func ctcSoftmaxRows<V: KernelVector>(
   let posteriors = (arguments.workspace + workspace.emissions).assumingMemoryBound(to: V.Lane.self)
   let blanks = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
   let offsets = (arguments.workspace + workspace.frameOffsets).assumingMemoryBound(to: Double.self)
-  let copy = (arguments.workspace + workspace.rowCopy).assumingMemoryBound(to: V.Lane.self)
-  // What is written where alignments are impossible is replaced later.
-  let isWritten = arguments.outcome == .finite
+  let row = (arguments.workspace + workspace.rowCopy).assumingMemoryBound(to: V.Lane.self)
+  let square = (arguments.workspace + workspace.inputs).assumingMemoryBound(to: V.Lane.self)
+  let whole = columns & ~(4 * V.laneCount - 1)
   var (normalizer, exponent, offset) = (1.0, 0.0, 0.0)
   var largest = largestElement(arguments.input, columns, as: V.self)
   for frame in 0..<arguments.frames {
     let input = arguments.input + frame * arguments.inputStride
     let next = frame + 1 < arguments.frames ? input + arguments.inputStride : input
-    let result: (sum: Double, nextLargest: V.Lane)
-    if isWritten, let gradient = arguments.gradient {
-      let output = gradient + frame * arguments.gradientStride
-      let row = arguments.streams ? copy : output
-      result = exponentialSum(input, columns, shift: largest, scale: 1, next: next, as: V.self) {
-        storeLanes($2, row + $0, $1)
-      }
-      let sum = V.Lane(result.sum)
-      ctcSubtractPosteriors(
-        row, arguments.labels, arguments.labelCount, posteriors + frame * workspace.width, sum)
-      row[arguments.blank] -= V.Lane(blanks[frame]) * sum
-      let factor = V(lane: arguments.scale / sum)
-      forEachVector(from: 0, to: columns, destination: output, streams: arguments.streams, as: V.self) {
-        loadLanes(row + $0, $1, as: V.self) * factor
-      }
-    } else {
-      result = exponentialSum(input, columns, shift: largest, scale: 1, next: next, as: V.self) { _, _, _ in }
+    let result = exponentialSum(input, whole, shift: largest, scale: 1, next: next, as: V.self) {
+      $2.store(row + $0)
+      _ = $1
     }
-    guard result.sum < .infinity else {
+    // What does not fill four vectors.
+    var rest = V(0)
+    var highest = V(lane: result.nextLargest)
+    var index = whole
+    while index < columns {
+      let lanes = min(V.laneCount, columns - index)
+      let exponential = V.exp(nonPositive: ctcLanes(input + index, lanes, square, as: V.self) - V(lane: largest))
+      exponential.store(row + index)
+      rest = rest + exponential
+      highest = ctcLarger(highest, ctcLanes(next + index, lanes, square, as: V.self))
+      index += V.laneCount
+    }
+    let sum = result.sum + rest.total
+    guard sum < .infinity else {
       arguments.outcome = .undefined
       return
     }
+    // Where alignments are impossible, what is written is replaced later.
+    if let gradient = arguments.gradient, arguments.outcome == .finite {
+      let factor = V.Lane(sum)
+      ctcSubtractPosteriors(
+        row, arguments.labels, arguments.labelCount, posteriors + frame * workspace.width, factor)
+      row[arguments.blank] -= V.Lane(blanks[frame]) * factor
+      let scale = V(lane: arguments.scale / factor)
+      let output = gradient + frame * arguments.gradientStride
+      forEachVector(from: 0, to: columns, destination: output, streams: arguments.streams, as: V.self) { index, _ in
+        V.load(row + index) * scale
+      }
+    }
     offset += Double(largest) - offsets[frame]
-    normalizer *= result.sum
+    normalizer *= sum
     if normalizer > 0x1p500 {
       normalizer *= 0x1p-500
       exponent += 500
     }
-    largest = result.nextLargest
+    largest = highest.largest
   }
   arguments.normalizer = normalizer
   arguments.normalizerExponent = exponent
   arguments.offset = offset
+}
+
+/// The first lanes from memory, −∞ in the others, by way of one vector of scratch memory: faster than putting
+/// lanes into a register one by one.
+@inline(__always)
+private func ctcLanes<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ lanes: Int, _ scratch: UnsafeMutablePointer<V.Lane>, as: V.Type
+) -> V {
+  guard lanes < V.laneCount else { return V.load(source) }
+  V(lane: -.infinity).store(scratch)
+  for lane in 0..<lanes { scratch[lane] = source[lane] }
+  return V.load(scratch)
 }
 
 /// Writes −scale · posteriors into every gradient row.

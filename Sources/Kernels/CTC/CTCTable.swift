@@ -22,18 +22,6 @@ func ctcTableEmissions<V: KernelVector>(
     let table = tables + first * workspace.tableWidth
     let rows = ctcFillsLanes(count, as: V.self) ? tableRows : table
     ctcExponentialRows(arguments, workspace, first, count, rows, as: V.self)
-    for frame in first..<first + count {
-      let sum = Double(sums[frame])
-      guard sum < .infinity else {
-        arguments.outcome = .undefined
-        return false
-      }
-      normalizer *= sum
-      if normalizer > 0x1p500 {
-        normalizer *= 0x1p-500
-        exponent += 500
-      }
-    }
     if ctcFillsLanes(count, as: V.self) {
       var column = 0
       while column < arguments.columns {
@@ -45,9 +33,23 @@ func ctcTableEmissions<V: KernelVector>(
         }
         column += V.laneCount
       }
+      ctcColumnSum(table, arguments.columns, as: V.self).store(sums + first)
       ctcTransposeEmissions(arguments, workspace, first, table, &lowest, as: V.self)
     } else {
+      ctcSumRows(rows, workspace.tableWidth, arguments.columns, count, sums + first, as: V.self)
       ctcCopyEmissions(arguments, workspace, first, count, rows, &lowest, as: V.self)
+    }
+    for frame in first..<first + count {
+      let sum = Double(sums[frame])
+      guard sum < .infinity else {
+        arguments.outcome = .undefined
+        return false
+      }
+      normalizer *= sum
+      if normalizer > 0x1p500 {
+        normalizer *= 0x1p-500
+        exponent += 500
+      }
     }
     first += V.laneCount
   }
@@ -85,13 +87,12 @@ private func ctcFillsLanes<V: KernelVector>(_ frames: Int, as: V.Type) -> Bool {
 
 // MARK: - Emissions
 
-/// Exponentials of `count` frames as rows, 0 past the last class; their offsets and sums.
+/// Exponentials of `count` frames as rows, 0 past the last class; their offsets.
 @inline(__always)
 private func ctcExponentialRows<V: KernelVector>(
   _ arguments: CTCArguments<V.Lane>, _ workspace: CTCWorkspace, _ first: Int, _ count: Int,
   _ rows: UnsafeMutablePointer<V.Lane>, as: V.Type
 ) {
-  let sums = (arguments.workspace + workspace.frameSums).assumingMemoryBound(to: V.Lane.self) + first
   let offsets = (arguments.workspace + workspace.frameOffsets).assumingMemoryBound(to: Double.self) + first
   let (columns, stride) = (arguments.columns, arguments.inputStride)
   let input = arguments.input + first * stride
@@ -124,12 +125,37 @@ private func ctcExponentialRows<V: KernelVector>(
   for frame in 0..<count {
     let row = rows + frame * workspace.tableWidth
     let offset = V(lane: V.Lane(offsets[frame]))
+    var column = 0
+    while column < columns {
+      ctcEmission(V.load(row + column), offset).store(row + column)
+      column += V.laneCount
+    }
+  }
+}
+
+/// The sums of the frames in the lanes of a table.
+@inline(__always)
+private func ctcColumnSum<V: KernelVector>(_ table: UnsafePointer<V.Lane>, _ columns: Int, as: V.Type) -> V {
+  var (even, odd) = (V(0), V(0))
+  var column = table
+  for _ in 0..<columns {
+    (even, odd) = (odd + V.load(column), even)
+    column += V.laneCount
+  }
+  return even + odd
+}
+
+/// The sums of frames that stayed rows.
+@inline(__always)
+private func ctcSumRows<V: KernelVector>(
+  _ rows: UnsafePointer<V.Lane>, _ width: Int, _ columns: Int, _ count: Int, _ sums: UnsafeMutablePointer<V.Lane>,
+  as: V.Type
+) {
+  for frame in 0..<count {
     var sum = V(0)
     var column = 0
     while column < columns {
-      let exponential = ctcEmission(V.load(row + column), offset)
-      exponential.store(row + column)
-      sum = sum + exponential
+      sum = sum + V.load(rows + (frame * width + column))
       column += V.laneCount
     }
     sums[frame] = V.Lane(sum.total)
