@@ -131,7 +131,7 @@ extension LossCase {
 
 extension LossCase {
   private static let rowSizes = sizes(
-    [(1, 2), (30, 2), (50, 10), (20, 100), (10, 1000), (2, 10000)], scales: [1, 8])
+    [(30, 2), (50, 10), (20, 100), (10, 1000), (2, 10000)], scales: [1, 8])
 
   private static func softmax(
     _ variant: String = "", _ options: [OptionName: Double] = [:], classWeights: Bool = false,

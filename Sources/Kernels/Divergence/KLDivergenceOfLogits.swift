@@ -117,8 +117,9 @@ private func klDivergenceSums<V: KernelVector>(
     func step(_ index: Int, _ lanes: Int) {
       let dx = loadLanes(input + index, lanes, padding: -.infinity, as: V.self) - inputShift
       let du = loadLanes(target + index, lanes, padding: -.infinity, as: V.self) - targetShift
-      let e = V.exp(ofSummand: dx * scale)
-      let f = V.exp(ofSummand: du * scale)
+      // Not exp(ofSummand:): the slope of a target is its probability times a difference that may be 40.
+      let e = V.exp(nonPositive: dx * scale)
+      let f = V.exp(nonPositive: du * scale)
       inputSum = inputSum + e
       targetSum = targetSum + f
       productSum = productSum + (f * (du - dx)).replacing(with: zero, where: f .== zero)
