@@ -77,6 +77,8 @@ package struct KLDivergenceRow<Scalar: KernelScalar> {
   /// The gradient by the target is `outer`·e^u·(log e^u − log e^x + `offset`).
   package var outer: Scalar = 0
   package var offset: Scalar = 0
+  /// What rounding took from `offset`: it is up to 20, and the sum with it cancels where e^u is largest.
+  package var offsetRest: Scalar = 0
 
   package init(
     input: UnsafePointer<Scalar>, target: UnsafePointer<Scalar>,

@@ -53,6 +53,7 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       row.targetFactor = V.Lane(-outer / sums.target)
       row.outer = V.Lane(outer / sums.target)
       row.offset = V.Lane(shift - divergence)
+      row.offsetRest = V.Lane(shift - divergence - Double(row.offset))
       let (input, target) = (waiting.inputExponentials, waiting.targetExponentials)
       waiting = row
       (row.inputExponentials, row.targetExponentials) = (input, target)
@@ -81,7 +82,8 @@ private func klDivergenceSums<V: KernelVector>(
   let (ex, eu) = (UnsafePointer(waiting.inputExponentials), UnsafePointer(waiting.targetExponentials))
   let (xShift, uShift) = (V(lane: waiting.inputShift), V(lane: waiting.targetShift))
   let (inputFactor, targetFactor) = (V(lane: waiting.inputFactor), V(lane: waiting.targetFactor))
-  let (outer, offset) = (V(lane: waiting.outer), V(lane: waiting.offset))
+  let outer = V(lane: waiting.outer)
+  let (offset, offsetRest) = (V(lane: waiting.offset), V(lane: waiting.offsetRest))
 
   @inline(__always)
   func inputGradient(_ index: Int, _ lanes: Int) -> V {
@@ -95,7 +97,8 @@ private func klDivergenceSums<V: KernelVector>(
     let difference =
       (loadLanes(u + index, lanes, as: V.self) - uShift) - (loadLanes(x + index, lanes, as: V.self) - xShift)
     // A probability of 0 counts 0 whatever the other is.
-    return (e * outer * V.multiplyAdd(difference, scale, offset)).replacing(with: zero, where: e .== zero)
+    let logarithm = V.multiplyAdd(difference, scale, offset) + offsetRest
+    return (e * outer * logarithm).replacing(with: zero, where: e .== zero)
   }
 
   // Whole lines of the waiting gradients begin a little later than the vectors of this row.

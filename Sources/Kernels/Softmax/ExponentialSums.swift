@@ -21,20 +21,16 @@ func largestElement<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ count: I
   return V.maximum(a, b).largest
 }
 
-/// Σ e^(scale·(x − shift)) in float64, and the largest of as many elements from `next` on.
+/// Σ e^(scale·(x − shift)) in float64, each vector of exponentials handed to `write` with its index and lane count,
+/// and the largest of as many elements from `next` on.
 ///
 /// Looking for the next maximum here brings the next elements from memory while the arithmetic of these keeps
 /// the processor busy. One vector a turn: on AVX2 it takes two registers already, and the processor overlaps
 /// turns by itself.
-///
-/// - Parameters:
-///   - each: Receives index, number of lanes, x − shift and the exponentials of every vector.
-///   - flush: Called at least every 512 elements of 4 bytes, so that lanes can be added to float64 before their
-///     rounding errors grow.
 @inline(__always)
 func exponentialSum<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, scale: V.Lane, next: UnsafePointer<V.Lane>,
-  as: V.Type, each: (_ index: Int, _ lanes: Int, _ shifted: V, _ exponentials: V) -> Void, flush: () -> Void
+  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, scale: V.Lane,
+  next: UnsafePointer<V.Lane>, as: V.Type, write: (Int, Int, V) -> Void
 ) -> (sum: Double, nextLargest: V.Lane) {
   let (shift, scale) = (V(lane: shift), V(lane: scale))
   let whole = count & -V.laneCount
@@ -42,42 +38,27 @@ func exponentialSum<V: KernelVector>(
   var total = 0.0
   var index = 0
   while index < whole {
+    // Lanes are added to float64 before their rounding errors can grow.
     let end = min(index + 32 * V.laneCount, whole)
     var sums = V(lane: 0)
     while index < end {
-      let shifted = V.load(source + index) - shift
-      let e = V.exp(ofSummand: shifted * scale)
+      let e = V.exp(ofSummand: (V.load(source + index) - shift) * scale)
       sums = sums + e
-      each(index, V.laneCount, shifted, e)
+      write(index, V.laneCount, e)
       largest = .maximum(largest, V.load(next + index))
       prefetch(after: next + index)
       index += V.laneCount
     }
     total += sums.total
-    flush()
   }
   if index < count {
     let lanes = count - index
-    let shifted = V.load(source + index, count: lanes, padding: -.infinity) - shift
-    let e = V.exp(ofSummand: shifted * scale)
-    each(index, lanes, shifted, e)
+    let e = V.exp(ofSummand: (V.load(source + index, count: lanes, padding: -.infinity) - shift) * scale)
+    write(index, lanes, e)
     largest = .maximum(largest, V.load(next + index, count: lanes, padding: -.infinity))
     total += e.total
-    flush()
   }
   return (total, largest.largest)
-}
-
-/// Σ e^(scale·(x − shift)) in float64, each vector of exponentials handed to `write` with its index and lane count,
-/// and the largest of as many elements from `next` on.
-@inline(__always)
-func exponentialSum<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, scale: V.Lane,
-  next: UnsafePointer<V.Lane>, as: V.Type, write: (Int, Int, V) -> Void
-) -> (sum: Double, nextLargest: V.Lane) {
-  exponentialSum(
-    source, count, shift: shift, scale: scale, next: next, as: V.self,
-    each: { index, lanes, _, e in write(index, lanes, e) }, flush: {})
 }
 
 /// Where the whole cache lines of a streamed row begin and end; all whole vectors of one that is not streamed, and

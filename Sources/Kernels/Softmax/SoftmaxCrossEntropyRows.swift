@@ -293,12 +293,15 @@ private func segmentSums<V: KernelVector>(
   if lead > 0 { gradient(0, lead).store(output, count: lead) }
   var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
   if let next {
-    var (linear, targetSum) = (zero, zero)
-    let sums = exponentialSum(source + start, count, shift: shift, scale: 1, next: next, as: V.self) {
-      index, lanes, shifted, e in
-      if lead + index < end {
-        gradient(lead + index, V.laneCount).store(output + (lead + index), streams: streams)
-      }
+    // Not by exponentialSum(…) with closures: as long as this one is, it would stay a call for each vector.
+    let (source, shift) = (source + start, V(lane: shift))
+    var (sum, linear, targetSum) = (zero, zero, zero)
+    var largest = V(lane: -.infinity)
+    @inline(__always)
+    func step(_ index: Int, _ lanes: Int) {
+      let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+      let e = V.exp(ofSummand: shifted)
+      sum = sum + e
       if hasTargets {
         var target = target(probabilities, index, lanes)
         if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
@@ -306,15 +309,38 @@ private func segmentSums<V: KernelVector>(
         linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
         targetSum = targetSum + target
       }
+      if lead + index < end {
+        gradient(lead + index, V.laneCount).store(output + (lead + index), streams: streams)
+      }
       if writes { storeLanes(e, exponentials + index, lanes) }
-    } flush: {
+      largest = .maximum(largest, loadLanes(next + index, lanes, padding: -.infinity, as: V.self))
+    }
+    @inline(__always)
+    func flush() {
+      result.sum += sum.total
+      sum = zero
       guard hasTargets else { return }
       result.linear += linear.total
       result.targetSum += targetSum.total
       (linear, targetSum) = (zero, zero)
     }
-    result.sum = sums.sum
-    result.nextLargest = sums.nextLargest
+    let whole = count & -V.laneCount
+    var index = 0
+    while index < whole {
+      // Lanes are added to float64 before their rounding errors can grow.
+      let stretch = min(index + 32 * V.laneCount, whole)
+      while index < stretch {
+        step(index, V.laneCount)
+        prefetch(after: next + index)
+        index += V.laneCount
+      }
+      flush()
+    }
+    if index < count {
+      step(index, count - index)
+      flush()
+    }
+    result.nextLargest = largest.largest
   }
   if isWaiting {
     let rest = next == nil ? lead : end
