@@ -12,7 +12,7 @@ package func forEachElementwiseLoss(_ visitor: some ElementwiseLossVisitor) {
   visitor.visit(Poisson.self)
   visitor.visit(Hinge.self)
   visitor.visit(SquaredHinge.self)
-  visitor.visit(BinaryCrossEntropy.self)
+  visitor.visit(inTwoStages: BinaryCrossEntropy.self)
   visitor.visit(BinaryCrossEntropyOfProbabilities.self)
   visitor.visit(SigmoidFocal.self)
 }
@@ -21,4 +21,16 @@ package func forEachElementwiseLoss(_ visitor: some ElementwiseLossVisitor) {
 @usableFromInline
 package protocol ElementwiseLossVisitor {
   func visit<Loss: ElementwiseLoss>(_ type: Loss.Type)
+  func visit<Loss: TwoStageElementwiseLoss>(inTwoStages type: Loss.Type)
+}
+
+/// A loss whose formula is one long chain of dependent operations, cut in two: while the second stage of one vector is
+/// under way, the first stage of the next one fills the pipelines.
+@usableFromInline
+package protocol TwoStageElementwiseLoss: ElementwiseLoss {
+  /// The first stage.
+  func firstStage<V: LossVector>(prediction: V) -> V
+
+  /// The loss and its derivative, from what the first stage gave for the same prediction.
+  func evaluate<V: LossVector>(prediction: V, target: V, firstStage: V) -> (loss: V, derivative: V)
 }

@@ -53,41 +53,26 @@ package struct KLDivergenceArguments<Scalar: KernelScalar> {
     self.scratch = scratch
   }
 
-  /// Scratch elements that a block of rows of `columns` needs: the exponentials of both sides of two rows.
-  package static func scratchCount(columns: Int) -> Int { 4 * padded(columns) }
+  /// Scratch elements that a block of rows of `columns` needs: see ``KLDivergenceScratch``.
+  package static func scratchCount(columns: Int) -> Int { 3 * padded(columns) }
 
   /// Rounded up to whole vectors.
   package static func padded(_ count: Int) -> Int { (count + 15) & ~15 }
 }
 
-/// A row of two distributions from logits whose sums are known and whose gradients are still to be written.
-package struct KLDivergenceRow<Scalar: KernelScalar> {
-  package var input: UnsafePointer<Scalar>
-  package var target: UnsafePointer<Scalar>
-  package var inputShift: Scalar = 0
-  package var targetShift: Scalar = 0
-  /// Exponentials relative to the shifts.
-  package var inputExponentials: UnsafeMutablePointer<Scalar>
-  package var targetExponentials: UnsafeMutablePointer<Scalar>
-  package var inputGradient: UnsafeMutablePointer<Scalar>?
-  package var targetGradient: UnsafeMutablePointer<Scalar>?
-  /// The gradient by the input is `inputFactor`·e^x + `targetFactor`·e^u.
-  package var inputFactor: Scalar = 0
-  package var targetFactor: Scalar = 0
-  /// The gradient by the target is `outer`·e^u·(log e^u − log e^x + `offset`).
-  package var outer: Scalar = 0
-  package var offset: Scalar = 0
-  /// What rounding took from `offset`: it is up to 20, and the sum with it cancels where e^u is largest.
-  package var offsetRest: Scalar = 0
+/// What is kept of a row between its sums and its gradients.
+package struct KLDivergenceScratch<Scalar: KernelScalar> {
+  /// Exponentials relative to the largest logit.
+  package let inputExponentials: UnsafeMutablePointer<Scalar>
+  package let targetExponentials: UnsafeMutablePointer<Scalar>
+  /// Target's logit minus input's, both relative to their largest.
+  package let differences: UnsafeMutablePointer<Scalar>
 
-  package init(
-    input: UnsafePointer<Scalar>, target: UnsafePointer<Scalar>,
-    inputExponentials: UnsafeMutablePointer<Scalar>, targetExponentials: UnsafeMutablePointer<Scalar>
-  ) {
-    self.input = input
-    self.target = target
-    self.inputExponentials = inputExponentials
-    self.targetExponentials = targetExponentials
+  package init(_ memory: UnsafeMutablePointer<Scalar>, columns: Int) {
+    let padded = KLDivergenceArguments<Scalar>.padded(columns)
+    inputExponentials = memory
+    targetExponentials = memory + padded
+    differences = memory + 2 * padded
   }
 }
 

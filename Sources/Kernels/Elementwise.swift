@@ -9,11 +9,24 @@ private let flushInterval = 256
 func elementwise<Loss: ElementwiseLoss, V: KernelVector>(
   _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
 ) {
-  if arguments.weights == nil && arguments.weight == 1 && arguments.losses == nil && !arguments.countsActive {
-    plain(loss, &arguments, as: V.self)
+  if isPlain(arguments) { plain(loss, &arguments, as: V.self) } else { general(loss, &arguments, as: V.self) }
+}
+
+/// One run of a loss in two stages.
+@inline(__always)
+func elementwise<Loss: TwoStageElementwiseLoss, V: KernelVector>(
+  inTwoStages loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
+) {
+  if isPlain(arguments) {
+    plainInTwoStages(loss, &arguments, as: V.self)
   } else {
     general(loss, &arguments, as: V.self)
   }
+}
+
+@inline(__always)
+private func isPlain<Lane: KernelScalar>(_ arguments: ElementwiseArguments<Lane>) -> Bool {
+  arguments.weights == nil && arguments.weight == 1 && arguments.losses == nil && !arguments.countsActive
 }
 
 /// No weights, no per-sample losses: whole vectors here, the rest by `general`.
@@ -49,15 +62,64 @@ private func plain<Loss: ElementwiseLoss, V: KernelVector>(
     sum += losses.total
   }
   arguments.sum = sum
-  if whole < arguments.count {
-    var rest = arguments
-    rest.predictions += whole
-    rest.targets += whole
-    if let gradient = arguments.gradient { rest.gradient = gradient + whole }
-    rest.count -= whole
-    general(loss, &rest, as: V.self)
-    arguments.sum += rest.sum
+  evaluateRest(loss, &arguments, from: whole, as: V.self)
+}
+
+/// The same, with the first stage of each vector beside the second stage of the vector before it.
+@inline(never)
+private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
+  _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
+) {
+  let (predictions, targets) = (arguments.predictions, arguments.targets)
+  let gradient = arguments.gradient ?? UnsafeMutablePointer(mutating: predictions)
+  let writes = arguments.gradient != nil
+  let streams = writes && arguments.streams && Int(bitPattern: gradient) & 63 == 0
+  let scale = V(lane: arguments.gradientScale)
+  let whole = arguments.count & -V.laneCount
+  var sum = 0.0
+  var index = 0
+  var stage = V(lane: 0)
+  if whole > 0 { stage = loss.firstStage(prediction: V.load(predictions)) }
+  while index < whole {
+    let end = min(index + flushInterval, whole)
+    var losses = V(lane: 0)
+    while index < end {
+      // The last one again at the end, which costs nothing that counts.
+      let following = min(index + V.laneCount, whole - V.laneCount)
+      let next = loss.firstStage(prediction: V.load(predictions + following))
+      let result = loss.evaluate(
+        prediction: V.load(predictions + index), target: V.load(targets + index), firstStage: stage)
+      losses = losses + result.loss
+      prefetch(after: predictions + index)
+      prefetch(after: targets + index)
+      // One loop with branches that are always predicted: three loops would be three times the code.
+      if streams {
+        (result.derivative * scale).stream(gradient + index)
+      } else if writes {
+        (result.derivative * scale).store(gradient + index)
+      }
+      stage = next
+      index += V.laneCount
+    }
+    sum += losses.total
   }
+  arguments.sum = sum
+  evaluateRest(loss, &arguments, from: whole, as: V.self)
+}
+
+/// What is left of a run after its whole vectors.
+@inline(__always)
+private func evaluateRest<Loss: ElementwiseLoss, V: KernelVector>(
+  _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, from start: Int, as: V.Type
+) {
+  guard start < arguments.count else { return }
+  var rest = arguments
+  rest.predictions += start
+  rest.targets += start
+  if let gradient = arguments.gradient { rest.gradient = gradient + start }
+  rest.count -= start
+  general(loss, &rest, as: V.self)
+  arguments.sum += rest.sum
 }
 
 /// Any combination of weights and outputs, any count.
@@ -119,6 +181,18 @@ private final class ElementwiseRegistration: ElementwiseLossVisitor {
       },
       { loss, arguments in
         elementwise(loss.load(as: Loss.self), &arguments, as: SIMD8<Double>.self)
+      })
+  }
+
+  @inline(__always)
+  func visit<Loss: TwoStageElementwiseLoss>(inTwoStages type: Loss.Type) {
+    register(
+      type,
+      { loss, arguments in
+        elementwise(inTwoStages: loss.load(as: Loss.self), &arguments, as: SIMD16<Float>.self)
+      },
+      { loss, arguments in
+        elementwise(inTwoStages: loss.load(as: Loss.self), &arguments, as: SIMD8<Double>.self)
       })
   }
 }

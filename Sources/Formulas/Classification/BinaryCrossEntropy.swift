@@ -22,25 +22,37 @@ public struct BinaryCrossEntropy: ElementwiseLoss {
   /// The cross-entropy and its derivative.
   @inlinable @inline(__always)
   public func evaluate<V: LossVector>(prediction: V, target: V) -> (loss: V, derivative: V) {
+    evaluate(prediction: prediction, target: target, firstStage: firstStage(prediction: prediction))
+  }
+}
+
+extension BinaryCrossEntropy: TwoStageElementwiseLoss {
+  /// e^(−|x|).
+  @inlinable @inline(__always)
+  package func firstStage<V: LossVector>(prediction: V) -> V { V.exp(nonPositive: -prediction.magnitude) }
+
+  @inlinable @inline(__always)
+  package func evaluate<V: LossVector>(prediction: V, target: V, firstStage: V) -> (loss: V, derivative: V) {
     if positiveWeight == 1 && labelSmoothing == 0 {
       // The masses add up to 1.
-      return Self.evaluate(prediction, positive: target, negative: 1 - target, total: V(1))
+      return Self.evaluate(prediction, positive: target, negative: 1 - target, total: V(1), tail: firstStage)
     }
     let smoothed = BinaryCrossEntropyOptions.smoothed(target, by: labelSmoothing)
     let (positive, negative) = (positiveWeight * smoothed, 1 - smoothed)
-    return Self.evaluate(prediction, positive: positive, negative: negative, total: positive + negative)
+    return Self.evaluate(
+      prediction, positive: positive, negative: negative, total: positive + negative, tail: firstStage)
   }
 
   /// - Parameters:
   ///   - positive: What softplus(−x) is multiplied by.
   ///   - negative: What softplus(x) is multiplied by.
   ///   - total: The sum of both.
+  ///   - tail: e^(−|x|).
   @inlinable @inline(__always)
   static func evaluate<V: LossVector>(
-    _ x: V, positive: V, negative: V, total: V
+    _ x: V, positive: V, negative: V, total: V, tail: V
   ) -> (loss: V, derivative: V) {
     let isPositive = V(0) .< x
-    let tail = V.exp(nonPositive: -x.magnitude)
     // What multiplies |x|: the probability mass on the wrong side.
     let wrong = positive.replacing(with: negative, where: isPositive)
     let linear = (wrong * x.magnitude).replacing(with: V(0), where: wrong .== V(0))

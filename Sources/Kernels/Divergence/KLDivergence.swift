@@ -65,8 +65,8 @@ private func klDivergenceRow<V: KernelVector>(
   let columns = arguments.columns
   let input = arguments.input + row * arguments.inputStride
   let target = arguments.target + row * arguments.targetStride
-  let inputExponentials = arguments.scratch
-  let targetExponentials = arguments.scratch + ((columns + 15) & ~15)
+  let scratch = KLDivergenceScratch(arguments.scratch, columns: columns)
+  let (inputExponentials, targetExponentials) = (scratch.inputExponentials, scratch.targetExponentials)
   let inverseTemperature = V.Lane(1 / arguments.temperature)
   let square = arguments.temperature * arguments.temperature
 

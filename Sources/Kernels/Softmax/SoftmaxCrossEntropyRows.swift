@@ -219,9 +219,13 @@ private func segmentSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
   _ source: UnsafePointer<V.Lane>, _ segment: Int, shift: V.Lane, next: UnsafePointer<V.Lane>?, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
-  arguments.probabilities == nil && arguments.labelSmoothing == 0 && arguments.softCap == 0
-    ? plainSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
-    : generalSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
+  if arguments.probabilities != nil || arguments.softCap != 0 {
+    generalSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
+  } else if arguments.labelSmoothing != 0 {
+    smoothedSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
+  } else {
+    plainSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
+  }
 }
 
 @inline(never)

@@ -1,0 +1,100 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// The sums of one segment, while the gradient of the same segment of the waiting row is written, where labels are
+/// smoothed and nothing else: the targets beside the label's are then the same for every row.
+///
+/// A loop of its own, because with every other option in it the one of `generalSegmentSums` takes twice the
+/// instructions of the plain one; as one more constant of that function it would no longer be inlined.
+@inline(never)
+func smoothedSegmentSums<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ next: UnsafePointer<V.Lane>?, as: V.Type
+) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
+  let zero = V(lane: 0)
+  let start = segment * SoftmaxPlan.segment
+  let count = min(SoftmaxPlan.segment, arguments.columns - start)
+  let smoothing = arguments.labelSmoothing / Double(arguments.columns)
+  // Into locals, because for all the compiler knows the stores below may change what arguments point to.
+  let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
+  let hasClassWeights = arguments.classWeights != nil
+  let classWeights = arguments.classWeights.map { $0 + start } ?? source
+
+  // The waiting row.
+  let isWaiting = waiting.gradient != nil
+  let output = (waiting.gradient ?? row.exponentials) + start
+  let waitingExponentials = UnsafePointer(waiting.exponentials + start)
+  let scale = V(lane: isWaiting ? waiting.scales[segment] : 0)
+  let targetScale = V(Double(waiting.targetScale) * smoothing)
+  let streams = arguments.streams
+
+  @inline(__always)
+  func gradient(_ index: Int, _ lanes: Int) -> V {
+    let scaled = loadLanes(waitingExponentials + index, lanes, as: V.self) * scale
+    return hasClassWeights
+      ? V.multiplyAdd(loadLanes(classWeights + index, lanes, as: V.self), targetScale, scaled)
+      : scaled + targetScale
+  }
+
+  // Whole lines of the waiting gradient begin a little later than the vectors of this row.
+  let (lead, end) = wholeLines(isWaiting ? output : nil, count, streams, as: V.self)
+  if lead > 0 { gradient(0, lead).store(output, count: lead) }
+  var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
+  if let next {
+    let (source, shift) = (source + start, V(lane: shift))
+    var (sum, linear, weights) = (zero, zero, zero)
+    var largest = V(lane: -.infinity)
+    @inline(__always)
+    func step(_ index: Int, _ lanes: Int) {
+      let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+      let e = V.exp(ofSummand: shifted)
+      sum = sum + e
+      if hasClassWeights {
+        let weight = loadLanes(classWeights + index, lanes, as: V.self)
+        // A weight of 0 counts 0 even on −∞.
+        linear = linear + (weight * shifted).replacing(with: zero, where: weight .== zero)
+        weights = weights + weight
+      } else if lanes < V.laneCount {
+        linear = linear + zero.replacing(with: shifted, where: V.first(lanes))
+      } else {
+        linear = linear + shifted
+      }
+      if lead + index < end {
+        gradient(lead + index, V.laneCount).store(output + (lead + index), streams: streams)
+      }
+      if writes { storeLanes(e, exponentials + index, lanes) }
+      largest = .maximum(largest, loadLanes(next + index, lanes, padding: -.infinity, as: V.self))
+    }
+    @inline(__always)
+    func flush() {
+      result.sum += sum.total
+      result.linear += linear.total
+      result.targetSum += weights.total
+      (sum, linear, weights) = (zero, zero, zero)
+    }
+    let whole = count & -V.laneCount
+    var index = 0
+    while index < whole {
+      // Lanes are added to float64 before their rounding errors can grow.
+      let stretch = min(index + 32 * V.laneCount, whole)
+      while index < stretch {
+        step(index, V.laneCount)
+        prefetch(after: next + index)
+        index += V.laneCount
+      }
+      flush()
+    }
+    if index < count {
+      step(index, count - index)
+      flush()
+    }
+    result.linear *= smoothing
+    result.targetSum = smoothing * (hasClassWeights ? result.targetSum : Double(count))
+    result.nextLargest = largest.largest
+  }
+  if isWaiting {
+    let rest = next == nil ? lead : end
+    forEachVector(from: rest, to: count, destination: output, streams: streams, as: V.self, gradient)
+  }
+  return result
+}
