@@ -70,7 +70,7 @@ func squaredDistance<V: KernelVector>(
   }
 }
 
-@inline(__always)
+@inline(never)
 func scaleRow<V: KernelVector>(
   _ x: UnsafePointer<V.Lane>, _ offset: UnsafePointer<V.Lane>?, _ factor: V.Lane,
   _ output: UnsafeMutablePointer<V.Lane>, _ count: Int, as: V.Type
@@ -85,7 +85,7 @@ func scaleRow<V: KernelVector>(
   }
 }
 
-@inline(__always)
+@inline(never)
 func combineRows<V: KernelVector>(
   _ a: V.Lane, _ x: UnsafePointer<V.Lane>, _ b: V.Lane, _ y: UnsafePointer<V.Lane>,
   _ output: UnsafeMutablePointer<V.Lane>, _ count: Int, as: V.Type
@@ -100,7 +100,7 @@ func combineRows<V: KernelVector>(
   }
 }
 
-@inline(__always)
+@inline(never)
 func addDifference<V: KernelVector>(
   _ a: V.Lane, _ b: V.Lane, _ x: UnsafePointer<V.Lane>, _ y: UnsafePointer<V.Lane>,
   _ output: UnsafeMutablePointer<V.Lane>, _ count: Int, as: V.Type
