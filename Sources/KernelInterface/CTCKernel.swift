@@ -23,7 +23,7 @@ package struct CTCArguments<Scalar: KernelScalar> {
   /// Out: what the fields below mean.
   package var outcome = CTCOutcome.finite
   /// Out: P = `probability` · 2^`probabilityExponent` is the sum over all alignments of the products of the
-  /// emissions, each frame's largest of which was divided out.
+  /// emissions, each relative to a reference of its frame.
   package var probability = 1.0
   package var probabilityExponent = 0.0
   /// Out: the product of the frames' normalisers is `normalizer` · 2^`normalizerExponent` · e^`offset`, and
@@ -77,7 +77,7 @@ package struct CTCWorkspace {
   package let emissions: Int
   /// Emission of the blank in each frame, in float64; then its posterior.
   package let blankEmissions: Int
-  /// What was subtracted from each frame before exponentiation, in float64.
+  /// The logarithm of what the emissions of each frame are relative to, in float64.
   package let frameOffsets: Int
   /// The sum of each frame's exponentials, where there is a table.
   package let frameSums: Int

@@ -190,6 +190,51 @@ import Testing
     #expect(zip(micro.gradient, mean.gradient).allSatisfy { abs($0 * 4 - $1) < 1e-16 })
   }
 
+  @Test func weights() throws {
+    var generator = SplitMix(state: 8)
+    let batch = CTCSample.random(batch: 6, time: 12, classes: 5, labels: 4, using: &generator)
+    let weights = [0.5, 2, -1, 1, 0.25, 4]
+    let lengths = batch.targetLengths.map { Double(max($0, 1)) }
+    let plain = try CTCRun()(batch, Double.self)
+    let expected = zip(plain.losses, weights).map { $0 * $1 }
+    for (reduction, divisor) in [(Reduction.sum, 1.0), (.meanOverCount, 6), (.batchMean, 6), (.mean, 6.75)] {
+      for isInPlace in [false, true] {
+        let result = try CTCRun(reduction: reduction, weights: weights, isInPlace: isInPlace)(batch, Double.self)
+        let shares = lengths.map { reduction == .mean ? 1 / $0 : 1 }
+        #expect(largestDifference(result.losses, expected) < 1e-14)
+        #expect(result.cost.denominator == divisor)
+        #expect(abs(result.cost.sum - zip(expected, shares).reduce(0) { $0 + $1.0 * $1.1 }) < 1e-13)
+        let gradient = plain.gradient.enumerated().map { index, derivative in
+          derivative * weights[index / 60] * shares[index / 60] / divisor
+        }
+        #expect(largestDifference(result.gradient, gradient) < 1e-15)
+      }
+    }
+  }
+
+  /// Utterances of weight 0 may hold what they like, and an infeasible target keeps the sign of its weight.
+  @Test func zeroWeights() throws {
+    var generator = SplitMix(state: 9)
+    var batch = CTCSample.random(batch: 3, time: 6, classes: 4, labels: 2, using: &generator)
+    batch.inputLengths = [6, 6, 6]
+    batch.labels = [[1], [2, 2], [1, 1, 1, 1]]
+    for index in 24..<48 { batch.logits[index] = .nan }
+    let result = try CTCRun(reduction: .mean, weights: [2, 0, 0])(batch, Float.self)
+    let alone = try CTCRun(reduction: .mean, weights: [1, 0, 0])(batch, Float.self)
+    #expect(result.cost.denominator == 2 && result.cost.value == alone.cost.value && result.cost.value.isFinite)
+    #expect(result.losses[1] == 0 && result.losses[2] == 0)
+    #expect(result.gradient == alone.gradient && result.gradient[..<24].contains { $0 != 0 })
+    #expect(result.gradient[24...].allSatisfy { $0 == 0 })
+    let signed = try CTCRun(weights: [1, 0, -1])(batch, Float.self)
+    #expect(signed.losses[2] == -.infinity && signed.gradient[48...].allSatisfy { $0 == 0 })
+    // Weights that add up to 0: value 0 and gradient 0.
+    let none = CTCRun(reduction: .mean, weights: [1, 0, -1], isInPlace: true)
+    let feasible = CTCSample.random(batch: 3, time: 9, classes: 4, labels: 2, using: &generator)
+    let balanced = try none(feasible, Float.self)
+    #expect(balanced.cost.denominator == 0 && balanced.cost.value == 0)
+    #expect(balanced.gradient.allSatisfy { $0 == 0 })
+  }
+
   @Test func sameBitsForEveryWorkerCount() throws {
     var generator = SplitMix(state: 6)
     for deviation in [1.0, 60] {

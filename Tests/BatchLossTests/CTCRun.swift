@@ -8,6 +8,7 @@ struct CTCRun {
   var zeroInfinity = false
   var reduction = Reduction.sum
   var denominator: Double?
+  var weights: [Double]?
   var isInPlace = false
   var isConcatenated = false
   var padding = 0
@@ -48,22 +49,25 @@ struct CTCRun {
       isConcatenated
       ? CTCTargets(concatenated: labels.span, lengths: lengths.span)
       : CTCTargets(padded: labels.span, batch: sample.batch, lengths: lengths.span)
+    let factors = weights.map { $0.map { Scalar($0) } }
     let cost: Cost
     if isInPlace {
       cost = try loss.evaluateInPlace(
         MutableMatrixView(logits.mutableSpan, rows: rows, columns: sample.classes, stride: stride),
-        targets: targets, inputLengths: frames.span, reduction: reduction, denominator: denominator,
-        losses: losses.mutableSpan, engine: engine)
+        targets: targets, inputLengths: frames.span, weights: factors?.span, reduction: reduction,
+        denominator: denominator, losses: losses.mutableSpan, engine: engine)
       gradient = logits
     } else {
       cost = try loss.evaluate(
         MatrixView(logits.span, rows: rows, columns: sample.classes, stride: stride), targets: targets,
-        inputLengths: frames.span, reduction: reduction, denominator: denominator, losses: losses.mutableSpan,
+        inputLengths: frames.span, weights: factors?.span, reduction: reduction, denominator: denominator,
+        losses: losses.mutableSpan,
         gradient: MutableMatrixView(gradient.mutableSpan, rows: rows, columns: sample.classes, stride: stride),
         engine: engine)
       let alone = try loss.evaluate(
         MatrixView(logits.span, rows: rows, columns: sample.classes, stride: stride), targets: targets,
-        inputLengths: frames.span, reduction: reduction, denominator: denominator, engine: engine)
+        inputLengths: frames.span, weights: factors?.span, reduction: reduction, denominator: denominator,
+        engine: engine)
       #expect(
         alone.sum.bitPattern == cost.sum.bitPattern && alone.denominator == cost.denominator,
         "the gradient must not change the value")

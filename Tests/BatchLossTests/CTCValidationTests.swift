@@ -16,6 +16,7 @@ import Testing
     var reduction = Reduction.mean
     var denominator: Double?
     var losses = 2
+    var weights: Int?
     var gradientColumns = 4
   }
 
@@ -26,6 +27,7 @@ import Testing
     let logits = [Float](repeating: 0.5, count: call.rows * call.columns)
     var gradient = [Float](repeating: 7, count: call.rows * call.gradientColumns)
     var losses = [Float](repeating: 7, count: call.losses)
+    let weights = [Float](repeating: 1, count: call.weights ?? 0)
     let none: [Int] = []
     do throws(BatchLossError) {
       let loss = try CTCLoss(blank: call.blank)
@@ -38,7 +40,8 @@ import Testing
           padded: call.labels.span, batch: call.batch, lengths: call.targetLengths == nil ? nil : lengths.span)
       try loss.evaluate(
         logits.matrix(columns: call.columns), targets: targets,
-        inputLengths: call.inputLengths == nil ? nil : frames.span, reduction: call.reduction,
+        inputLengths: call.inputLengths == nil ? nil : frames.span,
+        weights: call.weights == nil ? nil : weights.span, reduction: call.reduction,
         denominator: call.denominator, losses: losses.mutableSpan,
         gradient: gradient.mutableMatrix(columns: call.gradientColumns))
       Issue.record("no error", sourceLocation: location)
@@ -77,6 +80,7 @@ import Testing
       Call(rows: 0, labels: [1], batch: 0, targetLengths: nil, inputLengths: nil, losses: 0))
     expect(.invalidShape, "targets", Call(batch: -1, targetLengths: nil, inputLengths: nil, losses: 0))
     expect(.invalidShape, "losses", Call(losses: 3))
+    expect(.invalidShape, "weights", Call(weights: 6))
     expect(.invalidShape, "gradient", Call(gradientColumns: 3))
     expect(.invalidParameter, "blank", Call(blank: 4))
     expect(.invalidParameter, "blank", Call(blank: -1))

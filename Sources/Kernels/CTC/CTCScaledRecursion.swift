@@ -14,9 +14,9 @@ private typealias Doubles = SIMD8<Double>
 private let floor: Double = 0x1p-850
 /// Frames between two scalings are this and one.
 private let scalingMask = 7
-/// Bits by which a computed P must exceed `floor` for the certificate: 40, and 32 for what the largest state
-/// can grow to between scalings (2 · 3⁸ forward and backward, sums of three).
-private let certifiedBits = -850.0 + 72
+/// Bits by which a computed P must exceed `floor` for the certificate: 40, and 44 for what the largest state
+/// can grow to between scalings (2 · 6⁸ forward and backward, sums of three times an emission of at most 2).
+private let certifiedBits = -850.0 + 84
 
 /// Posteriors below it become 0; a normal number in either scalar type.
 private let smallestPosterior: Double = 0x1p-120

@@ -169,7 +169,7 @@ private func ctcWideLabelEmission(_ inputs: UnsafePointer<Double>, _ index: Int,
   return (emission.mantissa.replacing(with: Doubles(repeating: 0), where: isPast), emission.exponent)
 }
 
-/// eˣ for x ≤ 0, exact to a few units in the last place of the mantissa however small it is.
+/// eˣ for x ≤ 1, exact to a few units in the last place of the mantissa however small it is.
 @inline(__always)
 private func ctcWideExponential(_ x: SIMD8<Double>) -> Wide {
   let isZero = x .< Doubles(repeating: -.greatestFiniteMagnitude)

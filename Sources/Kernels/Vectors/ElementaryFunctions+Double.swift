@@ -77,6 +77,20 @@ extension SIMD8 where Scalar == Double {
   }
 
   @inline(__always)
+  static var exponentShift: Double { roundingShift + 1023 }
+
+  @inline(__always)
+  static func exp(_ x: Self, shift: Self) -> Self {
+    let shifted = multiplyAdd(x, Self(repeating: 0x1.71547652b82fep0), shift)
+    let power = unsafeBitCast(
+      unsafeBitCast(shifted, to: SIMD8<Int64>.self) &<< SIMD8<Int64>(repeating: 52), to: Self.self)
+    let n = shifted - shift
+    var r = multiplyAdd(n, Self(repeating: -0x1.62e42fee00000p-1), x)
+    r = multiplyAdd(n, Self(repeating: -0x1.a39ef35793c76p-33), r)
+    return multiplyAdd(expMinusOne(reduced: r), power, power)
+  }
+
+  @inline(__always)
   static func exp(ofSummand x: Self) -> Self { exp(nonPositive: x) }
 
   @inline(__always)

@@ -70,6 +70,20 @@ extension SIMD16 where Scalar == Float {
   }
 
   @inline(__always)
+  static var exponentShift: Float { roundingShift + 127 }
+
+  @inline(__always)
+  static func exp(_ x: Self, shift: Self) -> Self {
+    let shifted = multiplyAdd(x, Self(repeating: 0x1.715476p0), shift)
+    let power = unsafeBitCast(
+      unsafeBitCast(shifted, to: SIMD16<Int32>.self) &<< SIMD16<Int32>(repeating: 23), to: Self.self)
+    let n = shifted - shift
+    var r = multiplyAdd(n, Self(repeating: -0x1.62e4p-1), x)
+    r = multiplyAdd(n, Self(repeating: -0x1.7f7d1cp-20), r)
+    return multiplyAdd(expMinusOne(reduced: r), power, power)
+  }
+
+  @inline(__always)
   static func exp(ofSummand x: Self) -> Self {
     // As above, with ln 2 in one piece: the error grows with n, which the factor 2ⁿ more than makes up for.
     let limited = maximum(x, Self(repeating: -88))

@@ -35,6 +35,13 @@ protocol KernelVector: LossVector {
   /// 2 ulp down to −10 and 4 ulp down to −87. A fifth fewer operations than ``LossVector/exp(nonPositive:)``.
   static func exp(ofSummand x: Self) -> Self
 
+  /// What `shift` of ``exp(_:shift:)`` is for N = 0.
+  static var exponentShift: Lane { get }
+  /// eˣ · 2⁻ᴺ, where `shift` is `exponentShift` − N, for whatever |x| / ln 2 and |N| below 512 in `Float` (8192 in
+  /// `Double`) leave between 0 and 2¹²⁶; 0 where the result would not be a normal number. `x` must not be smaller
+  /// than ln 2 · (N − 127.4) (1023.4). Within 2 ulp: `x` is not rounded before.
+  static func exp(_ x: Self, shift: Self) -> Self
+
   /// How many lanes are true.
   static func count(_ mask: Mask) -> Int
   /// The sum of the lanes in float64, by halves.

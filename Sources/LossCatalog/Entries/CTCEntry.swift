@@ -7,6 +7,7 @@ extension LossEntry {
       RoleUse(.logits, .matrix, required: false, differentiable: true),
       RoleUse(.logProbabilities, .matrix, required: false, differentiable: true), RoleUse(.targets, .integers),
       RoleUse(.inputLengths, .integers, required: false), RoleUse(.targetLengths, .integers, required: false),
+      RoleUse(.weights, .rowVector, required: false),
     ],
     options: [.blank, .zeroInfinity, .timeMajor], sample: .utterance, isRowWise: false, evaluator: CTCEvaluator())
 }
@@ -63,8 +64,8 @@ private struct CTCEvaluator: LossEvaluator {
     _ problem: LossProblem<Scalar>, _ targets: borrowing CTCTargets<Int64>, _ inputLengths: [Int]?
   ) throws(BatchLossError) -> Cost {
     try loss.evaluate(
-      frames.view, targets: targets, inputLengths: inputLengths?.span, reduction: problem.reduction ?? .mean,
-      denominator: problem.denominator, losses: problem.losses?.mutableSpan,
+      frames.view, targets: targets, inputLengths: inputLengths?.span, weights: problem.span(.weights)?.span,
+      reduction: problem.reduction ?? .mean, denominator: problem.denominator, losses: problem.losses?.mutableSpan,
       gradient: frames.mutableView(gradient), engine: problem.engine)
   }
 }

@@ -6,6 +6,7 @@ import Glibc
 struct CTCEvaluation<Scalar: LossScalar> {
   let loss: CTCLoss
   let logits: RowMajor<Scalar>
+  let weights: UnsafeBufferPointer<Scalar>?
   let reduction: Reduction
   let denominator: Double?
   let losses: UnsafeMutableBufferPointer<Scalar>?
@@ -20,9 +21,15 @@ struct CTCEvaluation<Scalar: LossScalar> {
     let batch = try CTCBatch(
       targets: targets, inputLengths: inputLengths, rows: logits.rows, columns: logits.columns, loss: loss,
       scratch: scratch)
-    try validateOutputs(batch: batch.count)
+    try validate(batch: batch.count)
     let kernels = try KernelSelection.current.table(Scalar.self).ctc
-    let divisor = denominator ?? (reduction == .sum ? 1 : Double(batch.count))
+    let divisor: Double =
+      switch (denominator, reduction) {
+      case (let given?, _): given
+      case (nil, .sum): 1
+      case (nil, .mean): weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(batch.count)
+      case (nil, _): Double(batch.count)
+      }
     engine.forEachBlock(batch.count) { block, workspace in
       let utterance = Int(batch.order[block])
       batch.losses[utterance] = evaluate(
@@ -32,7 +39,7 @@ struct CTCEvaluation<Scalar: LossScalar> {
     for utterance in 0..<batch.count {
       let value = batch.losses[utterance]
       losses?[utterance] = Scalar(value)
-      sum += value * weight(of: utterance, in: batch)
+      sum += value * share(of: utterance, in: batch)
     }
     return Cost(sum: sum, denominator: divisor)
   }
@@ -43,10 +50,15 @@ struct CTCEvaluation<Scalar: LossScalar> {
     _ utterance: Int, of batch: CTCBatch, _ kernels: CTCKernels<Scalar>, divisor: Double, _ workspace: Workspace
   ) -> Double {
     let frames = batch.frames[utterance]
+    let weight = weights.map { Double($0[utterance]) } ?? 1
+    guard weight != 0 else {
+      if let gradient { fill(gradient, utterance, 0..<batch.time, of: batch, with: 0) }
+      return 0
+    }
     if let gradient { fill(gradient, utterance, frames..<batch.time, of: batch, with: 0) }
     guard batch.isFeasible(utterance) else {
       if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: 0) }
-      return loss.zeroInfinity ? 0 : .infinity
+      return loss.zeroInfinity ? 0 : weight * .infinity
     }
     guard frames > 0 else { return 0 }
     var arguments = batch.arguments(
@@ -55,15 +67,15 @@ struct CTCEvaluation<Scalar: LossScalar> {
     if let gradient {
       arguments.gradient = gradient.pointer(batch.row(utterance, 0, loss.layout), 0)
       arguments.gradientStride = batch.frameStride(loss.layout) * gradient.stride
-      arguments.scale = Scalar(weight(of: utterance, in: batch) / divisor)
+      arguments.scale = Scalar(divisor == 0 ? 0 : weight * share(of: utterance, in: batch) / divisor)
       arguments.streams = gradient.base != logits.base && NonTemporal.isWorthwhile(gradient)
     }
     kernels.evaluate(&arguments)
     switch arguments.outcome {
-    case .finite: return value(arguments)
+    case .finite: return weight * value(arguments)
     case .impossible:
       if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: 0) }
-      return loss.zeroInfinity ? 0 : .infinity
+      return loss.zeroInfinity ? 0 : weight * .infinity
     case .undefined:
       if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: .nan) }
       return .nan
@@ -91,12 +103,12 @@ struct CTCEvaluation<Scalar: LossScalar> {
     }
   }
 
-  /// What the reduction multiplies a loss by before the division of the sum.
-  private func weight(of utterance: Int, in batch: CTCBatch) -> Double {
+  /// What the reduction multiplies a weighted loss by before the division of the sum.
+  private func share(of utterance: Int, in batch: CTCBatch) -> Double {
     reduction == .mean ? 1 / Double(max(batch.labelCounts[utterance], 1)) : 1
   }
 
-  private func validateOutputs(batch: Int) throws(BatchLossError) {
+  private func validate(batch: Int) throws(BatchLossError) {
     guard reduction != .meanOverActive else {
       throw BatchLossError(
         .unsupportedCombination, parameter: "reduction", expected: "mean, meanOverCount, batchMean or sum for CTC",
@@ -104,6 +116,7 @@ struct CTCEvaluation<Scalar: LossScalar> {
     }
     try validateDenominator(denominator)
     try gradient?.requireShape(logits.shape, "gradient")
+    if let weights { try requireCount(weights.count, batch, "weights") }
     if let losses, losses.count != batch {
       throw BatchLossError(
         .invalidShape, parameter: "losses", expected: "one for each of \(batch) utterances",

@@ -86,12 +86,14 @@ extension CTCLoss {
   ///   - logits: The frames of all utterances as rows, classes as columns.
   ///   - targets: The labels of each utterance; they also say how many utterances there are.
   ///   - inputLengths: How many frames of each utterance count; all of them when nil.
+  ///   - weights: A factor for the loss and gradient of each utterance. One of weight 0 is not read and adds
+  ///     exactly 0.
   ///   - reduction: `.mean` divides each loss by the length of its target (at least 1) and the sum by the
-  ///     number of utterances, as PyTorch; `.meanOverCount` and `.batchMean` divide by the number of utterances
-  ///     only, `.sum` by nothing. `.meanOverActive` has no meaning here.
+  ///     number of utterances, as PyTorch, or by the sum of the weights; `.meanOverCount` and `.batchMean` divide by
+  ///     the number of utterances only, `.sum` by nothing. `.meanOverActive` has no meaning here.
   ///   - denominator: Overrides the divisor of the sum, so that micro-batches give the gradient of one batch;
   ///     the division of each loss by its target's length in `.mean` stays.
-  ///   - losses: Receives the loss of every utterance, unreduced.
+  ///   - losses: Receives the loss of every utterance, weighted and unreduced.
   ///   - gradient: Receives the derivative of the cost by each logit.
   ///   - engine: Workers and scratch memory.
   /// - Returns: Sum and denominator in float64.
@@ -102,6 +104,7 @@ extension CTCLoss {
     _ logits: borrowing MatrixView<Scalar>,
     targets: borrowing CTCTargets<Label>,
     inputLengths: Span<Int>? = nil,
+    weights: Span<Scalar>? = nil,
     reduction: Reduction = .mean,
     denominator: Double? = nil,
     losses: consuming MutableSpan<Scalar>? = nil,
@@ -110,8 +113,8 @@ extension CTCLoss {
   ) throws(BatchLossError) -> Cost {
     var losses = losses
     let evaluation = CTCEvaluation(
-      loss: self, logits: logits.memory, reduction: reduction, denominator: denominator,
-      losses: memory(of: &losses), gradient: memory(of: gradient), engine: engine)
+      loss: self, logits: logits.memory, weights: pointerIfPresent(to: weights), reduction: reduction,
+      denominator: denominator, losses: memory(of: &losses), gradient: memory(of: gradient), engine: engine)
     return try evaluation.run(targets: targets, inputLengths: inputLengths)
   }
 
@@ -123,6 +126,7 @@ extension CTCLoss {
     _ logits: consuming MutableMatrixView<Scalar>,
     targets: borrowing CTCTargets<Label>,
     inputLengths: Span<Int>? = nil,
+    weights: Span<Scalar>? = nil,
     reduction: Reduction = .mean,
     denominator: Double? = nil,
     losses: consuming MutableSpan<Scalar>? = nil,
@@ -130,8 +134,8 @@ extension CTCLoss {
   ) throws(BatchLossError) -> Cost {
     var losses = losses
     let evaluation = CTCEvaluation(
-      loss: self, logits: logits.memory, reduction: reduction, denominator: denominator,
-      losses: memory(of: &losses), gradient: logits.memory, engine: engine)
+      loss: self, logits: logits.memory, weights: pointerIfPresent(to: weights), reduction: reduction,
+      denominator: denominator, losses: memory(of: &losses), gradient: logits.memory, engine: engine)
     return try evaluation.run(targets: targets, inputLengths: inputLengths)
   }
 
@@ -140,12 +144,13 @@ extension CTCLoss {
     _ logits: borrowing MatrixView<Scalar>,
     targets: borrowing CTCTargets<Label>,
     inputLengths: Span<Int>? = nil,
+    weights: Span<Scalar>? = nil,
     reduction: Reduction = .mean,
     engine: Engine = .shared
   ) throws(BatchLossError) -> (cost: Cost, gradient: Matrix<Scalar>) {
     var gradient = try Matrix<Scalar>(rows: logits.rows, columns: logits.columns)
     let cost = try evaluate(
-      logits, targets: targets, inputLengths: inputLengths, reduction: reduction,
+      logits, targets: targets, inputLengths: inputLengths, weights: weights, reduction: reduction,
       gradient: gradient.mutableView, engine: engine)
     return (cost, gradient)
   }
