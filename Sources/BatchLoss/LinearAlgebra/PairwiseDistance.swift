@@ -10,9 +10,8 @@ import BatchLossKernelInterface
 ///   1, also on the diagonal.
 /// - Accuracy in `Float` against float64: relative error within 1e-6 of pairs that are computed again (all that
 ///   are close for their length, near duplicates and large offsets among them).
-/// - Rows among themselves are computed once a pair, and the matrix is symmetric to the last bit.
 /// - A NaN or infinity makes the distances of its own row NaN or infinite and no others.
-/// - Work is rows · others · columns multiply-adds, half of that among the same rows; memory beside the output is that of a copy of the inputs.
+/// - Work is rows · others · columns multiply-adds; memory beside the output is that of a copy of the inputs.
 ///   The bits do not depend on the worker count.
 public struct PairwiseDistance: Hashable, Sendable {
   /// The distance that is measured.
@@ -58,22 +57,11 @@ public struct PairwiseDistance: Hashable, Sendable {
     let output = output.memory
     try output.requireShape((first.rows, second?.rows ?? first.rows), "output")
     try MatrixProduct.validate(output, "output")
-    if second == nil {
-      try runSymmetric(first.memory, engine) { block in
-        for row in 0..<block.rows {
-          output.pointer(block.firstRow + row, block.firstColumn).update(
-            from: block.values + row * block.stride, count: block.columns)
-        }
-        guard !block.isDiagonal else { return }
-        block.transpose(into: output.pointer(block.firstColumn, block.firstRow), stride: output.stride)
-      }
-    } else {
-      try run(first.memory, second?.memory, engine) { tile, rows, columns, workspace in
-        let cancelled = workspace.buffer(of: Int32.self, count: PairTile<Scalar>.columnsPerProduct)
-        tile.fill(
-          rows: rows, columns: columns, output.pointer(rows.lowerBound, columns.lowerBound),
-          stride: output.stride, cancelled: cancelled)
-      }
+    try run(first.memory, second?.memory, engine) { tile, rows, columns, workspace in
+      let cancelled = workspace.buffer(of: Int32.self, count: PairTile<Scalar>.columnsPerProduct)
+      tile.fill(
+        rows: rows, columns: columns, output.pointer(rows.lowerBound, columns.lowerBound),
+        stride: output.stride, cancelled: cancelled)
     }
   }
 
@@ -97,23 +85,6 @@ public struct PairwiseDistance: Hashable, Sendable {
     _ first: borrowing MatrixView<Scalar>, _ second: MatrixView<Scalar>? = nil, engine: Engine = .shared,
     _ body: @Sendable (borrowing Tile<Scalar>) -> Void
   ) throws(BatchLossError) {
-    guard second != nil else {
-      return try runSymmetric(first.memory, engine) { block in
-        func hand(
-          _ values: UnsafeMutablePointer<Scalar>, _ stride: Int, _ rows: Range<Int>, _ others: Range<Int>
-        ) {
-          let memory = RowMajor(base: values, rows: rows.count, columns: others.count, stride: stride)
-          body(Tile(rows: rows, others: others, distances: MatrixView(memory: memory)))
-        }
-        let (rows, columns) = (
-          block.firstRow..<block.firstRow + block.rows, block.firstColumn..<block.firstColumn + block.columns
-        )
-        hand(block.values, block.stride, rows, columns)
-        guard !block.isDiagonal else { return }
-        block.transpose(into: block.spare, stride: block.rows)
-        hand(block.spare, block.rows, columns, rows)
-      }
-    }
     try run(first.memory, second?.memory, engine) { tile, rows, columns, workspace in
       let (values, cancelled) = workspace.arrays { arena in
         (
@@ -133,52 +104,6 @@ public struct PairwiseDistance: Hashable, Sendable {
     _ first: RowMajor<Scalar>, _ second: RowMajor<Scalar>?, _ engine: Engine,
     _ body: (PairTile<Scalar>, _ rows: Range<Int>, _ columns: Range<Int>, Workspace) -> Void
   ) throws(BatchLossError) {
-    try prepare(first, second, engine) { tile in
-      let rowBlocks = BlockPartition(of: tile.queries.rows, blockSize: Self.tileRows)
-      let columnBlocks = BlockPartition(of: tile.keys.rows, blockSize: Self.tileColumns)
-      engine.forEachBlock(rowBlocks.blocks * columnBlocks.blocks) { block, workspace in
-        body(
-          tile, rowBlocks[block / columnBlocks.blocks], columnBlocks[block % columnBlocks.blocks], workspace)
-      }
-    }
-  }
-
-  /// Distances of rows among themselves: blocks on and above the diagonal, which hold every pair once. Those on it
-  /// have their lower half from the upper one.
-  private func runSymmetric<Scalar: LossScalar>(
-    _ rows: RowMajor<Scalar>, _ engine: Engine, _ body: (SymmetricBlock<Scalar>) -> Void
-  ) throws(BatchLossError) {
-    try prepare(rows, nil, engine) { tile in
-      let blockSize = TileSweep<Scalar>.blockSize(rows.rows)
-      let stride = blockSize + 16
-      let partition = BlockPartition(of: rows.rows, blockSize: blockSize)
-      let schedule = TileSchedule(symmetric: partition.blocks)
-      engine.forEachBlock(schedule.count) { number, workspace in
-        let (row, column) = schedule.tile(number: number)
-        let (values, spare, cancelled) = workspace.arrays { arena in
-          (
-            arena.array(of: Scalar.self, blockSize * stride), arena.array(of: Scalar.self, blockSize * blockSize),
-            arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct)
-          )
-        }
-        let (own, others) = (partition[row], partition[column])
-        tile.fill(rows: own, columns: others, values, stride: stride, cancelled: cancelled)
-        if row == column {
-          for row in 1..<max(1, own.count) {
-            for column in 0..<row { values[row * stride + column] = values[column * stride + row] }
-          }
-        }
-        body(
-          SymmetricBlock(
-            firstRow: own.lowerBound, firstColumn: others.lowerBound, rows: own.count, columns: others.count,
-            values: values, stride: stride, spare: spare))
-      }
-    }
-  }
-
-  private func prepare<Scalar: LossScalar>(
-    _ first: RowMajor<Scalar>, _ second: RowMajor<Scalar>?, _ engine: Engine, _ body: (PairTile<Scalar>) -> Void
-  ) throws(BatchLossError) {
     try MatrixProduct.validate(first, "first")
     if let second {
       try MatrixProduct.validate(second, "second")
@@ -196,32 +121,11 @@ public struct PairwiseDistance: Hashable, Sendable {
     if preparation == .centering { keys.findCentre(kernels, engine, into: centre) }
     queries.prepare(kernels, engine, offset: UnsafePointer(centre))
     if second != nil { keys.prepare(kernels, engine, offset: UnsafePointer(centre)) }
-    body(PairTile(queries: queries, keys: keys, distance: distance, kernels: kernels))
-  }
-}
-
-/// A block of distances of rows among themselves, with room for its transpose.
-private struct SymmetricBlock<Scalar: LossScalar> {
-  let firstRow: Int
-  let firstColumn: Int
-  let rows: Int
-  let columns: Int
-  let values: UnsafeMutablePointer<Scalar>
-  let stride: Int
-  let spare: UnsafeMutablePointer<Scalar>
-
-  var isDiagonal: Bool { firstRow == firstColumn }
-
-  /// Sixteen rows at a time, so that whole lines of a cache are written and each line read stays until it is used up.
-  func transpose(into output: UnsafeMutablePointer<Scalar>, stride outputStride: Int) {
-    var start = 0
-    while start < rows {
-      let end = min(start + 16, rows)
-      for column in 0..<columns {
-        let (source, target) = (values + column, output + column * outputStride)
-        for row in start..<end { target[row] = source[row * stride] }
-      }
-      start = end
+    let tile = PairTile(queries: queries, keys: keys, distance: distance, kernels: kernels)
+    let rowBlocks = BlockPartition(of: queries.rows, blockSize: Self.tileRows)
+    let columnBlocks = BlockPartition(of: keys.rows, blockSize: Self.tileColumns)
+    engine.forEachBlock(rowBlocks.blocks * columnBlocks.blocks) { block, workspace in
+      body(tile, rowBlocks[block / columnBlocks.blocks], columnBlocks[block % columnBlocks.blocks], workspace)
     }
   }
 }

@@ -54,12 +54,4 @@ package struct TileSchedule {
   package func number(row: Int, column: Int) -> Int {
     isSymmetric ? column * (column + 1) / 2 + row : row * columnBlocks + column
   }
-
-  /// The tile of a symmetric schedule that has a number.
-  package func tile(number: Int) -> (row: Int, column: Int) {
-    var column = Int((2 * Double(number) + 0.25).squareRoot() - 0.5)
-    while column * (column + 1) / 2 > number { column -= 1 }
-    while (column + 1) * (column + 2) / 2 <= number { column += 1 }
-    return (number - column * (column + 1) / 2, column)
-  }
 }

@@ -96,38 +96,6 @@ import Testing
     }
   }
 
-  /// Blocks off the diagonal are computed once and mirrored; every pair must come, and in its place.
-  @Test(arguments: EmbeddingDistance.allCases, [0, 1, 63, 65, 515, 2050])
-  func rowsAmongThemselves(kind: EmbeddingDistance, rows: Int) throws {
-    var samples = Samples(12)
-    let x = samples.numbers(rows * 7).map(Float.init)
-    let both = try PairwiseDistance(kind)(x.matrix(columns: 7), x.matrix(columns: 7))
-    let whole = try PairwiseDistance(kind)(x.matrix(columns: 7), engine: engine(workers: 1))
-    var largest: Float = 0
-    var (asymmetric, onDiagonal) = (0, 0)
-    for row in 0..<rows {
-      if whole[row, row] != 0 { onDiagonal += 1 }
-      for other in 0..<rows {
-        if whole[row, other] != whole[other, row] { asymmetric += 1 }
-        largest = max(largest, (whole[row, other] - both[row, other]).magnitude)
-      }
-    }
-    #expect(asymmetric == 0 && onDiagonal == 0 && largest < 1e-5)
-    #expect(try PairwiseDistance(kind)(x.matrix(columns: 7), engine: engine(workers: 3)) == whole)
-    let seen = Mutex(0)
-    try PairwiseDistance(kind).forEachTile(x.matrix(columns: 7), engine: engine(workers: 2)) { tile in
-      var equal = 0
-      for row in tile.rows {
-        for other in tile.others
-        where tile.distances[row - tile.rows.lowerBound, other - tile.others.lowerBound] == whole[row, other] {
-          equal += 1
-        }
-      }
-      seen.withLock { $0 += equal }
-    }
-    #expect(seen.withLock { $0 } == rows * rows)
-  }
-
   @Test func memoryBetweenRowsIsLeftAlone() throws {
     let x: [Float] = [0, 0, -9, 3, 4, -9]
     var output = [Float](repeating: -1, count: 8)

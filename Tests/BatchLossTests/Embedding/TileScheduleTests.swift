@@ -15,9 +15,6 @@ import Testing
         #expect((0..<schedule.rowBlocks).contains(row) && (0..<schedule.columnBlocks).contains(column))
         #expect(seen.insert([row, column]).inserted)
         #expect(numbers.insert(schedule.number(row: row, column: column)).inserted)
-        if schedule.isSymmetric {
-          #expect(schedule.tile(number: schedule.number(row: row, column: column)) == (row, column))
-        }
         if schedule.isSymmetric && row != column {
           #expect(row < column && round > 0)
           #expect(rows.insert(row).inserted && rows.insert(column).inserted)
