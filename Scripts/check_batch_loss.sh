@@ -91,6 +91,7 @@ fails supervised-contrastive --embeddings "$real/embeddings.npy" && says "needs 
 lines=$root/Examples/ctc
 fails ctc --logits "$lines/logits.npy" --log-probabilities "$lines/logits.npy" --targets "$lines/targets.npy"
 fails ctc --logits "$lines/logits.npy" --targets "$lines/targets.npy" --blank 11
+fails ctc --logits "$made/utterances.npy" --targets "$made/words.npy" --weights "$digits/labels.npy" && says "weights"
 
 matrix=("$real/embeddings.npy" --output "$work/distances.npy")
 refused distances "${matrix[@]}" --distance manhattan && says "squared-euclidean"

@@ -20,6 +20,8 @@ package struct RoleUse: Sendable {
     case rowVector
     /// One real number a class.
     case classVector
+    /// One real number a sample, where samples are not rows: an utterance.
+    case sampleVector
     /// Real numbers in rows of their own: class centers.
     case table
     /// One class index a row of the batch.

@@ -7,7 +7,7 @@ extension LossEntry {
       RoleUse(.logits, .matrix, required: false, differentiable: true),
       RoleUse(.logProbabilities, .matrix, required: false, differentiable: true), RoleUse(.targets, .integers),
       RoleUse(.inputLengths, .integers, required: false), RoleUse(.targetLengths, .integers, required: false),
-      RoleUse(.weights, .rowVector, required: false),
+      RoleUse(.weights, .sampleVector, required: false),
     ],
     options: [.blank, .zeroInfinity, .timeMajor], sample: .utterance, isRowWise: false, evaluator: CTCEvaluator())
 }

@@ -24,6 +24,9 @@ package struct Input {
     case .classVector:
       guard shape.count == 1 else { throw Self.shapeError(use.role, "one dimension, a number a class", shape) }
       (rows, columns) = (1, shape[0])
+    case .sampleVector:
+      guard shape.count == 1 else { throw Self.shapeError(use.role, "one dimension, a number a sample", shape) }
+      (rows, columns) = (shape[0], 1)
     case .labels, .rowVector:
       (rows, columns) = (shape.reduce(1, *), 1)
     case .matrix:
@@ -61,7 +64,7 @@ package struct Input {
   package var isPerRow: Bool {
     switch kind {
     case .matrix, .rowVector, .labels: true
-    case .classVector, .table, .integers: false
+    case .sampleVector, .classVector, .table, .integers: false
     }
   }
 
