@@ -65,7 +65,8 @@ private func plain<Loss: ElementwiseLoss, V: KernelVector>(
   evaluateRest(loss, &arguments, from: whole, as: V.self)
 }
 
-/// The same, with the first stage of each vector beside the second stage of the vector before it.
+/// The same, with the first stage of each vector beside the second stage of the vector before it. Not one loop with the
+/// other and closures for the stages: they stay calls.
 @inline(never)
 private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
   _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type

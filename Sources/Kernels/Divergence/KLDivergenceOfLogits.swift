@@ -4,9 +4,9 @@ import Glibc
 
 /// The KL divergence of one block of rows where both distributions are logits.
 ///
-/// One loop takes the exponentials of a row and their sums, and looks for the maxima of the next row, which brings that
-/// one from memory; loops of their own then write the gradients from what lies in the first-level cache. All of it in
-/// one loop keeps more values alive than AVX2 has registers (249 instructions a turn, 38 of them with the stack).
+/// A loop for each side takes the exponentials of a row and their sums, and looks for the maximum of the next row, which
+/// brings that one from memory; loops of their own then write the gradients from what lies in the first-level cache.
+/// All of it in one loop keeps more values alive than AVX2 has registers: 249 instructions, 38 of them with the stack.
 @inline(never)
 func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.Lane>, as: V.Type) {
   let columns = arguments.columns
@@ -115,7 +115,6 @@ private func klDivergenceSums<V: KernelVector>(
   }
   let whole = columns & -V.laneCount
   var index = 0
-  index = 0
   while index < whole {
     // Lanes are added to float64 before their rounding errors can grow.
     let end = min(index + 32 * V.laneCount, whole)

@@ -37,9 +37,9 @@ protocol KernelVector: LossVector {
 
   /// What `shift` of ``exp(_:shift:)`` is for N = 0.
   static var exponentShift: Lane { get }
-  /// eˣ · 2⁻ᴺ, where `shift` is `exponentShift` − N, for whatever |x| / ln 2 and |N| below 512 in `Float` (8192 in
-  /// `Double`) leave between 0 and 2¹²⁶; 0 where the result would not be a normal number. `x` must not be smaller
-  /// than ln 2 · (N − 127.4) (1023.4). Within 2 ulp: `x` is not rounded before.
+  /// eˣ · 2⁻ᴺ, where `shift` is `exponentShift` − N; 0 where that is no normal number. |x| / ln 2 and |N| must be below
+  /// 512 in `Float` and 8192 in `Double`, the result at most 2¹²⁶, and x at least ln 2 · (N − 127.4), in `Double`
+  /// ln 2 · (N − 1023.4).
   static func exp(_ x: Self, shift: Self) -> Self
 
   /// How many lanes are true.
