@@ -8,6 +8,43 @@ package enum DistanceForm: Sendable {
   case half
 }
 
+/// A tile that is copied into a matrix, as it is or transposed.
+package struct TileTransfer<Scalar: KernelScalar> {
+  /// `rows` × `columns`, readable to a multiple of 16 of both.
+  package var tile: UnsafePointer<Scalar>
+  package var stride: Int
+  package var rows: Int
+  package var columns: Int
+  /// Where the first element goes.
+  package var output: UnsafeMutablePointer<Scalar>
+  package var outputStride: Int
+  package var isTransposed: Bool
+  /// Whether stores bypass the cache.
+  package var streams: Bool
+  /// ``scratchCount(rows:)`` scalars, for a transposed tile.
+  package var scratch: UnsafeMutablePointer<Scalar>
+
+  package init(
+    tile: UnsafePointer<Scalar>, stride: Int, rows: Int, columns: Int, output: UnsafeMutablePointer<Scalar>,
+    outputStride: Int, isTransposed: Bool, streams: Bool, scratch: UnsafeMutablePointer<Scalar>
+  ) {
+    self.tile = tile
+    self.stride = stride
+    self.rows = rows
+    self.columns = columns
+    self.output = output
+    self.outputStride = outputStride
+    self.isTransposed = isTransposed
+    self.streams = streams
+    self.scratch = scratch
+  }
+
+  /// Columns of scratch memory: more than `rows`, so that not all of them fall on the same lines of a cache.
+  package static func stripStride(rows: Int) -> Int { (rows + 15) & ~15 + 16 }
+
+  package static func scratchCount(rows: Int) -> Int { 16 * 16 + 16 * stripStride(rows: rows) }
+}
+
 /// From inner products to distances and from derivatives by distances to derivatives by squared distances.
 package struct DistanceKernels<Scalar: KernelScalar>: Sendable {
   /// Turns x·yⱼ into distances and lists the columns whose difference has cancelled. Returns how many.
@@ -22,11 +59,17 @@ package struct DistanceKernels<Scalar: KernelScalar>: Sendable {
       _ row: UnsafeMutablePointer<Scalar>, _ weights: UnsafePointer<Scalar>, _ count: Int, _ form: DistanceForm
     ) -> Double
 
+  package typealias Transfer = @Sendable (TileTransfer<Scalar>) -> Void
+
   package let fromProducts: FromProducts
   package let chain: Chain
+  package let transfer: Transfer
 
-  package init(fromProducts: @escaping FromProducts, chain: @escaping Chain) {
+  package init(
+    fromProducts: @escaping FromProducts, chain: @escaping Chain, transfer: @escaping Transfer
+  ) {
     self.fromProducts = fromProducts
     self.chain = chain
+    self.transfer = transfer
   }
 }

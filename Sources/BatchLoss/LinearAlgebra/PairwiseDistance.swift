@@ -6,6 +6,7 @@ import BatchLossKernelInterface
 /// d²ᵢⱼ = ‖xᵢ‖² + ‖yⱼ‖² − 2·xᵢ·yⱼ, with the inner products from BLAS in tiles. A mean is taken from all rows
 /// first, and pairs whose difference still cancels are computed from xᵢ − yⱼ itself.
 ///
+/// - The distances of a matrix from itself are symmetric to the bit, and half of them are computed.
 /// - Distances are never negative; identical rows are at exactly 0. The cosine distance of two rows of zeros is
 ///   1, also on the diagonal.
 /// - Accuracy in `Float` against float64: relative error within 1e-6 of pairs that are computed again (all that
@@ -37,8 +38,10 @@ public struct PairwiseDistance: Hashable, Sendable {
     }
   }
 
-  private static var tileRows: Int { 256 }
-  private static var tileColumns: Int { 512 }
+  /// 256 × 256 floats are half of a second-level cache of 512 KiB.
+  private static var tileSide: Int { 256 }
+  /// Rows that do not all fall on the same lines of a cache, with room for a whole vector at the end.
+  private static var tileStride: Int { tileSide + 16 }
 
   // MARK: A whole matrix
 
@@ -57,11 +60,37 @@ public struct PairwiseDistance: Hashable, Sendable {
     let output = output.memory
     try output.requireShape((first.rows, second?.rows ?? first.rows), "output")
     try MatrixProduct.validate(output, "output")
+    let isSymmetric = second == nil
+    let streams = NonTemporal.isWorthwhile(output)
     try run(first.memory, second?.memory, engine) { tile, rows, columns, workspace in
-      let cancelled = workspace.buffer(of: Int32.self, count: PairTile<Scalar>.columnsPerProduct)
-      tile.fill(
-        rows: rows, columns: columns, output.pointer(rows.lowerBound, columns.lowerBound),
-        stride: output.stride, cancelled: cancelled)
+      // Of two tiles that mirror each other one is computed.
+      if isSymmetric && columns.lowerBound < rows.lowerBound { return }
+      let (values, cancelled, scratch) = workspace.arrays { arena in
+        (
+          arena.array(of: Scalar.self, Self.tileSide * Self.tileStride),
+          arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
+          arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: Self.tileSide))
+        )
+      }
+      tile.fill(rows: rows, columns: columns, values, stride: Self.tileStride, cancelled: cancelled)
+      let isDiagonal = isSymmetric && columns.lowerBound == rows.lowerBound
+      if isDiagonal { Self.mirror(values, rows.count) }
+      var transfer = TileTransfer(
+        tile: UnsafePointer(values), stride: Self.tileStride, rows: rows.count, columns: columns.count,
+        output: output.pointer(rows.lowerBound, columns.lowerBound), outputStride: output.stride,
+        isTransposed: false, streams: streams, scratch: scratch)
+      tile.kernels.distances.transfer(transfer)
+      guard isSymmetric && !isDiagonal else { return }
+      transfer.isTransposed = true
+      transfer.output = output.pointer(columns.lowerBound, rows.lowerBound)
+      tile.kernels.distances.transfer(transfer)
+    }
+  }
+
+  /// Copies what is above the diagonal of a tile below it: products of BLAS need not be symmetric in the last bit.
+  private static func mirror<Scalar>(_ values: UnsafeMutablePointer<Scalar>, _ count: Int) {
+    for row in 1..<max(1, count) {
+      for column in 0..<row { values[row * tileStride + column] = values[column * tileStride + row] }
     }
   }
 
@@ -88,7 +117,7 @@ public struct PairwiseDistance: Hashable, Sendable {
     try run(first.memory, second?.memory, engine) { tile, rows, columns, workspace in
       let (values, cancelled) = workspace.arrays { arena in
         (
-          arena.array(of: Scalar.self, Self.tileRows * Self.tileColumns),
+          arena.array(of: Scalar.self, Self.tileSide * Self.tileSide),
           arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct)
         )
       }
@@ -122,8 +151,8 @@ public struct PairwiseDistance: Hashable, Sendable {
     queries.prepare(kernels, engine, offset: UnsafePointer(centre))
     if second != nil { keys.prepare(kernels, engine, offset: UnsafePointer(centre)) }
     let tile = PairTile(queries: queries, keys: keys, distance: distance, kernels: kernels)
-    let rowBlocks = BlockPartition(of: queries.rows, blockSize: Self.tileRows)
-    let columnBlocks = BlockPartition(of: keys.rows, blockSize: Self.tileColumns)
+    let rowBlocks = BlockPartition(of: queries.rows, blockSize: Self.tileSide)
+    let columnBlocks = BlockPartition(of: keys.rows, blockSize: Self.tileSide)
     engine.forEachBlock(rowBlocks.blocks * columnBlocks.blocks) { block, workspace in
       body(tile, rowBlocks[block / columnBlocks.blocks], columnBlocks[block % columnBlocks.blocks], workspace)
     }

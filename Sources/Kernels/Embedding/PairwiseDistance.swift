@@ -118,5 +118,6 @@ func chainDistances<V: KernelVector>(
 func distanceKernels<V: KernelVector>(of vector: V.Type) -> DistanceKernels<V.Lane> {
   DistanceKernels(
     fromProducts: { distancesFromProducts($0, $1, $2, $3, $4, $5, as: vector) },
-    chain: { chainDistances($0, $1, $2, $3, as: vector) })
+    chain: { chainDistances($0, $1, $2, $3, as: vector) },
+    transfer: { transferTile($0, as: vector) })
 }
