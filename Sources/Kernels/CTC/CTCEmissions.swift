@@ -1,5 +1,6 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
+import BatchLossPrefetch
 
 /// Emissions from the inputs at the labels and the blank alone, relative to the largest of them in each frame:
 /// what is common to all alignments cancels in the posteriors.
@@ -14,8 +15,16 @@ func ctcInputEmissions<V: KernelVector>(
   var sum = 0.0
   var lowest = V(1)
   var sums = V(0)
+  // Where labels are on most lines of a frame, all of the next come in order, which memory likes best.
+  let upcoming = end * 64 > arguments.columns * MemoryLayout<V.Lane>.stride ? arguments.columns : 0
   for frame in 0..<arguments.frames {
-    ctcGather(arguments, arguments.input + frame * arguments.inputStride, inputs)
+    let input = arguments.input + frame * arguments.inputStride
+    var column = 0
+    while column < upcoming {
+      batchloss_prefetch(UnsafeRawPointer(input + (arguments.inputStride + column)))
+      column += V.laneCount
+    }
+    ctcGather(arguments, input, inputs)
     var index = end
     // The blank once more, up to a whole vector.
     while index & (V.laneCount - 1) != 0 {

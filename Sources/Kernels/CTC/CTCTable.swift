@@ -1,5 +1,6 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
+import BatchLossPrefetch
 
 private typealias Doubles = SIMD8<Double>
 
@@ -145,12 +146,16 @@ private func ctcExponentialColumns<V: KernelVector>(
     (V.loadDoubles(scratch + lane) + logarithm).store(offsets + lane)
     lane += 8
   }
+  // What a transposition reads next comes from memory meanwhile: rows in an order that the processor does not foresee.
+  var upcoming = arguments.input + (first + V.laneCount) * arguments.inputStride
   var (even, odd) = (V(0), V(0))
   var vector = table
   for _ in 0..<arguments.columns {
     let exponential = ctcExponential(V.load(vector), reference)
     exponential.store(vector)
     (even, odd) = (odd + exponential, even)
+    batchloss_prefetch(UnsafeRawPointer(upcoming))
+    upcoming += V.laneCount
     vector += V.laneCount
   }
   return even + odd

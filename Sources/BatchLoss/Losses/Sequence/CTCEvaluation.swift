@@ -23,6 +23,12 @@ struct CTCEvaluation<Scalar: LossScalar> {
       scratch: scratch)
     try validate(batch: batch.count)
     let kernels = try KernelSelection.current.table(Scalar.self).ctc
+    return evaluate(batch, kernels)
+  }
+
+  @_specialize(where Scalar == Float)
+  @_specialize(where Scalar == Double)
+  private func evaluate(_ batch: CTCBatch, _ kernels: CTCKernels<Scalar>) -> Cost {
     let divisor: Double =
       switch (denominator, reduction) {
       case (let given?, _): given
@@ -30,10 +36,14 @@ struct CTCEvaluation<Scalar: LossScalar> {
       case (nil, .mean): weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(batch.count)
       case (nil, _): Double(batch.count)
       }
-    engine.forEachBlock(batch.count) { block, workspace in
-      let utterance = Int(batch.order[block])
-      batch.losses[utterance] = evaluate(
-        utterance, of: batch, kernels, divisor: divisor, workspace)
+    // Short utterances that follow one another in memory stay with one worker, which asks for the next in time.
+    let partition = BlockPartition(of: batch.count, blockSize: batch.count / (32 * engine.configuration.workerCount))
+    engine.forEachBlock(partition.blocks) { block, workspace in
+      for place in partition[block] {
+        let utterance = Int(batch.order[place])
+        batch.losses[utterance] = evaluate(
+          utterance, of: batch, kernels, divisor: divisor, workspace)
+      }
     }
     var sum = 0.0
     for utterance in 0..<batch.count {
