@@ -47,15 +47,17 @@ private func ctcScaledForward<V: KernelVector>(
   for index in 0..<end { (blanks[index], labels[index]) = (floor, floor) }
   blanks[0] = blankEmissions[0]
   if count > 0 { labels[0] = Double(emissions[0]) }
+  let spare = arguments.frames - count
   var exponent = 0.0
   exponents[0] = exponent
   for frame in 1..<max(arguments.frames, 1) {
     let emission = emissions + frame * workspace.width
     let blankEmission = Doubles(repeating: blankEmissions[frame])
     let next = labels + step
+    let band = ctcBand(frame, spare: spare, end: end)
     var before = lowest
-    var index = 0
-    while index < end {
+    var index = band.start
+    while index < band.end {
       let blank = Doubles.load(blanks + index)
       let label = Doubles.load(labels + index)
       let previous = ctcShiftedUp(label, before)
@@ -65,8 +67,10 @@ private func ctcScaledForward<V: KernelVector>(
       ctcLarger(fromBoth * V.loadDoubles(emission + index), lowest).store(next + index)
       index += 8
     }
+    // Where the next frame's band may begin to differ.
+    lowest.store(next + band.end)
     labels = next
-    if frame & scalingMask == scalingMask { exponent += ctcRescale(blanks, labels, end) }
+    if frame & scalingMask == scalingMask { exponent += ctcRescale(blanks, labels, band) }
     exponents[frame] = exponent
   }
   arguments.probability = blanks[count] + (count > 0 ? labels[count - 1] : 0)
@@ -93,6 +97,7 @@ private func ctcScaledBackward<V: KernelVector>(
   // 2^certifiedBits · states · frames, rounded up.
   let cells = Double((2 * count + 1) * arguments.frames)
   let margin = certifiedBits + Double(cells.exponent) + 1 - Double(arguments.probability.exponent)
+  let spare = arguments.frames - count
   for index in 0..<end + 8 { (blanks[index], labels[index]) = (floor, floor) }
   // Products of backward variable and emission, of the frame after.
   blanks[count] = 1
@@ -104,14 +109,23 @@ private func ctcScaledBackward<V: KernelVector>(
     guard arguments.probabilityExponent - exponents[max(frame - 1, 0)] - exponent >= margin else { return false }
     let emission = emissions + frame * workspace.width
     let blankEmission = Doubles(repeating: blankEmissions[frame])
-    var blank = Doubles.load(blanks)
-    var label = Doubles.load(labels)
-    var index = 0
+    let band = ctcBand(frame, spare: spare, end: end)
+    var index = band.start
+    var blank = Doubles.load(blanks + index)
+    var label = Doubles.load(labels + index)
     if writes {
       let factor = Doubles(repeating: ctcPower(ofTwo: -shift) * reciprocal)
       let forward = forward + frame * workspace.width
       var sum = Doubles(repeating: 0)
-      while index < end {
+      // States outside have been turned from emissions into posteriors too.
+      var outside = 0
+      while outside < end {
+        if outside == band.start { outside = band.end } else {
+          V.storeDoubles(sum, emission + outside)
+          outside += 8
+        }
+      }
+      while index < band.end {
         let (blankAfter, labelAfter) = (Doubles.load(blanks + index + 8), Doubles.load(labels + index + 8))
         let blankNext = ctcShiftedDown(blank, blankAfter)
         let labelNext = ctcShiftedDown(label, labelAfter)
@@ -129,7 +143,7 @@ private func ctcScaledBackward<V: KernelVector>(
       let blankPosterior = 1 - sum.total
       blankEmissions[frame] = blankPosterior > 0 ? blankPosterior : 0
     } else {
-      while index < end {
+      while index < band.end {
         let (blankAfter, labelAfter) = (Doubles.load(blanks + index + 8), Doubles.load(labels + index + 8))
         let blankNext = ctcShiftedDown(blank, blankAfter)
         let labelNext = ctcShiftedDown(label, labelAfter)
@@ -140,29 +154,40 @@ private func ctcScaledBackward<V: KernelVector>(
         index += 8
       }
     }
-    if frame & scalingMask == scalingMask { exponent += ctcRescale(blanks, labels, end) }
+    lowest.store(blanks + band.end)
+    lowest.store(labels + band.end)
+    if frame & scalingMask == scalingMask { exponent += ctcRescale(blanks, labels, band) }
     frame -= 1
   }
   return true
 }
 
-/// Divides both rows by the power of two that brings the largest state into 1…2.
+/// The vectors of states through which an alignment can pass in a frame: the label before it has been reached from
+/// the first, and the last can be reached from it, by one label a frame. What is outside counts as `floor`. So does
+/// the label before the band in the frame after, which is why the band starts one label early.
+@inline(__always)
+private func ctcBand(_ frame: Int, spare: Int, end: Int) -> (start: Int, end: Int) {
+  let (early, last) = (frame - spare - 1, (frame + 8) & -8)
+  return (early > 0 ? early & -8 : 0, last < end ? last : end)
+}
+
+/// Divides both rows by the power of two that brings the largest state of the band into 1…2.
 /// - Returns: The exponent of that power.
 @inline(__always)
 private func ctcRescale(
-  _ blanks: UnsafeMutablePointer<Double>, _ labels: UnsafeMutablePointer<Double>, _ end: Int
+  _ blanks: UnsafeMutablePointer<Double>, _ labels: UnsafeMutablePointer<Double>, _ band: (start: Int, end: Int)
 ) -> Double {
-  var largest = Doubles.load(blanks)
-  var index = 0
-  while index < end {
+  var largest = Doubles.load(blanks + band.start)
+  var index = band.start
+  while index < band.end {
     largest = ctcLarger(largest, ctcLarger(.load(blanks + index), .load(labels + index)))
     index += 8
   }
   let bits = largest.largest.bitPattern
   let exponent = Int(bits &>> 52) - 1023
   let factor = Doubles(repeating: ctcPower(ofTwo: Double(-exponent)))
-  index = 0
-  while index < end {
+  index = band.start
+  while index < band.end {
     (Doubles.load(blanks + index) * factor).store(blanks + index)
     (Doubles.load(labels + index) * factor).store(labels + index)
     index += 8
