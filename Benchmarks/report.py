@@ -209,8 +209,22 @@ def plain(name: str, entry: Entry) -> str:
 
 # MARK: - Chart
 
-MARKERS = [("o", "#d62728"), ("s", "#ee9944"), ("D", "#8c5a1a"), ("^", "#4477aa"), ("v", "#44aa77"), ("P", "#888888")]
+MARKERS = [
+    ("o", "#d62728"),
+    ("s", "#ee9944"),
+    ("D", "#8c5a1a"),
+    ("^", "#4477aa"),
+    ("v", "#44aa77"),
+    ("P", "#888888"),
+    ("X", "#aa4499"),
+    ("*", "#222222"),
+]
 """Of ours and of each peer: told apart by shape where colours are not."""
+
+
+def marked(series: list[str]) -> list[tuple[str, tuple[str, str]]]:
+    """Every participant with its marker; an error where there are fewer markers."""
+    return list(zip(series, MARKERS[: len(series)], strict=True))
 
 
 def draw(results: dict[str, Entry], path: Path) -> None:
@@ -236,7 +250,7 @@ def draw(results: dict[str, Entry], path: Path) -> None:
         panel(axes, group, series)
     handles: list[Any] = [
         plt.Line2D([], [], marker=marker, color=color, linestyle="", markersize=6)
-        for marker, color in MARKERS[: len(series)]
+        for _, (marker, color) in marked(series)
     ]
     handles.append(plt.Line2D([], [], marker="|", color="black", linestyle="", markersize=10, markeredgewidth=1.5))
     figure.legend(
@@ -256,7 +270,7 @@ def panel(axes: Any, group: dict[str, Entry], series: list[str]) -> None:
         measured = {name: peer[1]["median_ms"] for name, peer in found.items() if peer}
         if measured:
             axes.plot([min(measured.values()), max(measured.values())], [row, row], color="#cccccc", zorder=1)
-        for name, (marker, color) in zip(series, MARKERS, strict=False):
+        for name, (marker, color) in marked(series):
             if name in measured:
                 front = 4 if name == OURS else 3
                 axes.plot(measured[name], row, marker, color=color, markersize=6, zorder=front)

@@ -42,7 +42,9 @@ class Workload:
     gradient_tolerance: float = 1e-5
     """Relative to the largest component."""
     jumps: bool = False
-    """Rounding may choose another of two candidates that all but tie: gradients are then compared by their norm."""
+    """Rounding may choose another of two candidates that all but tie, after which the gradients of the rows that are
+    concerned differ by anything: `gradient_tolerance` is then for three rows of four, and their norm must be right to
+    a tenth."""
     peer_bytes: Callable[[Dimensions], int] = lambda _: 0
     """What a peer must hold beside inputs and gradients, where that decides whether it can run at all."""
     variant: str = ""

@@ -117,10 +117,12 @@ private func ctcScaledBackward<V: KernelVector>(
       let factor = Doubles(repeating: ctcPower(ofTwo: -shift) * reciprocal)
       let forward = forward + frame * workspace.width
       var sum = Doubles(repeating: 0)
-      // States outside have been turned from emissions into posteriors too.
+      // Outside, emissions have to become posteriors as well: 0.
       var outside = 0
       while outside < end {
-        if outside == band.start { outside = band.end } else {
+        if outside == band.start {
+          outside = band.end
+        } else {
           V.storeDoubles(sum, emission + outside)
           outside += 8
         }

@@ -36,7 +36,8 @@ private func copyColumns<V: KernelVector>(_ transfer: TileTransfer<V.Lane>, as: 
     }
     copyRows(
       UnsafePointer(strip), stripStride, transfer.output + column * transfer.outputStride, transfer.outputStride,
-      rows: min(V.laneCount, transfer.columns - column), columns: transfer.rows, streams: transfer.streams, as: V.self)
+      rows: min(V.laneCount, transfer.columns - column), columns: transfer.rows, streams: transfer.streams,
+      as: V.self)
     column += V.laneCount
   }
 }

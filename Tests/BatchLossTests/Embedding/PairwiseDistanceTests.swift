@@ -96,6 +96,30 @@ import Testing
     }
   }
 
+  /// Of a matrix with itself half is computed and mirrored, here with ragged tiles; against all of it, computed as for
+  /// two matrices. Rows of 3000 are beyond what stays in caches, so that stores stream.
+  @Test(arguments: [(1, 5), (255, 7), (257, 33), (600, 16), (3000, 3)])
+  func aMatrixWithItselfIsSymmetric(rows: Int, columns: Int) throws {
+    var samples = Samples(UInt64(rows))
+    let x = samples.numbers(rows * columns).map(Float.init)
+    for kind in EmbeddingDistance.allCases {
+      let own = try PairwiseDistance(kind)(x.matrix(columns: columns))
+      let other = try PairwiseDistance(kind)(x.matrix(columns: columns), x.matrix(columns: columns))
+      for workers in [1, 3] {
+        let engine = try engine(workers: workers)
+        #expect(try PairwiseDistance(kind)(x.matrix(columns: columns), engine: engine) == own)
+      }
+      var (asymmetric, different) = (0, 0)
+      for row in 0..<rows {
+        for column in 0..<rows {
+          if own[row, column] != own[column, row] { asymmetric += 1 }
+          if abs(own[row, column] - other[row, column]) > 1e-5 * other[row, column] { different += 1 }
+        }
+      }
+      #expect(asymmetric == 0 && different == 0, "\(kind): \(asymmetric) asymmetric, \(different) different")
+    }
+  }
+
   @Test func memoryBetweenRowsIsLeftAlone() throws {
     let x: [Float] = [0, 0, -9, 3, 4, -9]
     var output = [Float](repeating: -1, count: 8)

@@ -37,7 +37,8 @@ struct CTCEvaluation<Scalar: LossScalar> {
       case (nil, _): Double(batch.count)
       }
     // Short utterances that follow one another in memory stay with one worker, which asks for the next in time.
-    let partition = BlockPartition(of: batch.count, blockSize: batch.count / (32 * engine.configuration.workerCount))
+    let partition = BlockPartition(
+      of: batch.count, blockSize: batch.count / (32 * engine.configuration.workerCount))
     engine.forEachBlock(partition.blocks) { block, workspace in
       for place in partition[block] {
         let utterance = Int(batch.order[place])
