@@ -87,7 +87,6 @@ class Child:
         threads = {name: str(workers) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         environment = os.environ | threads | {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
         self.participant = participant
-        self.latest_milliseconds = 0.0
         self.notes = tempfile.TemporaryFile("w+")
         try:
             self.process = subprocess.Popen(
@@ -127,6 +126,18 @@ class Child:
         """Pages mapped so far without a disk: those of fresh memory, which the tuned allocator is to avoid."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[7])
+
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes it held since `reset_peak_memory`."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def reset_peak_memory(self) -> None:
+        """Forgets what loading and checking took (proc(5), clear_refs)."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def last_words(self) -> str:
         status = self.process.wait()
@@ -181,25 +192,27 @@ class Times:
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-SHORT = 300.0
-"""Milliseconds of a run that is preceded by another without a clock: caches hold what other participants left there,
-and processors that slept take a while to wake, neither of which a loop of training steps sees. Longer runs hardly
-notice."""
+SHORT = 100.0
+"""Milliseconds of the fastest participant up to which each run of a workload follows on another without a clock: caches
+hold what other participants left there, and processors that slept take a while to wake, neither of which a loop of
+training steps sees. Longer runs hardly notice."""
 
 
-def timed_run(child: Child) -> tuple[float, int]:
+def timed_run(child: Child, warms: bool = False) -> tuple[float, int]:
     """Milliseconds of one evaluation, by the participant's clock, and the pages that were mapped for it."""
-    if child.latest_milliseconds < SHORT:
+    if warms:
         child.request("run")
     before = child.page_faults
-    child.latest_milliseconds = float(child.request("run")["ms"])
-    return child.latest_milliseconds, child.page_faults - before
+    milliseconds = float(child.request("run")["ms"])
+    return milliseconds, child.page_faults - before
 
 
 def interleave(children: Mapping[str, Child], repeat: int, warmup: int) -> tuple[dict[str, Times], dict[str, str]]:
     """Rounds in which each runs once, each round beginning with the next; and why some did not last."""
     times = {label: Times() for label in children}
     failed: dict[str, str] = {}
+    warms = warmup == 0
+    fastest = float("inf")
     for round_ in range(warmup + repeat):
         labels = list(children)
         shift = round_ % len(labels)
@@ -208,11 +221,13 @@ def interleave(children: Mapping[str, Child], repeat: int, warmup: int) -> tuple
                 continue
             time.sleep(PAUSE)
             try:
-                elapsed, faults = timed_run(children[label])
+                elapsed, faults = timed_run(children[label], warms)
             except ParticipantError as error:
                 failed[label] = str(error)
                 continue
+            fastest = min(fastest, elapsed)
             if round_ >= warmup:
                 times[label].milliseconds.append(elapsed)
                 times[label].page_faults.append(faults)
+        warms = fastest < SHORT
     return {label: t for label, t in times.items() if label not in failed}, failed

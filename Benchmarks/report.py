@@ -74,8 +74,8 @@ def detail_rows(name: str, entry: Entry) -> Iterable[list[str]]:
             times(p["ratio"]),
             f"{mebibytes(p['peak_rss_bytes'])} ({mebibytes(p['peak_rss_bytes'] - p['loaded_rss_bytes'])})",
             f"{p['page_faults']:.0f}" if "page_faults" in p else "",
-            scientific(p.get("cost_error")),
-            scientific(p.get("gradient_error")),
+            "not checked" if p.get("unchecked") else scientific(p.get("cost_error")),
+            "not checked" if p.get("unchecked") else scientific(p.get("gradient_error")),
         ]
 
 
@@ -110,7 +110,8 @@ def environment_lines(entries: list[Entry]) -> list[str]:
 
     machine = entries[0]["environment"]
     commits = ", ".join(dict.fromkeys(entry["commit"] for entry in entries))
-    software = ", ".join(f"{key} {every(key)}" for key in ("torch", "jax", "optax", "python"))
+    names = ("torch", "jax", "optax", "pytorch-metric-learning", "faiss-cpu", "scikit-learn", "python")
+    software = ", ".join(f"{key} {every(key)}" for key in names if every(key))
     return [
         f"- Machine: {machine['processor']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB.",
         f"- Linux {every('kernel')}.",
@@ -167,9 +168,11 @@ def section(results: dict[str, Entry]) -> list[str]:
         "",
         *table(details, every),
         "",
-        "Spread is the interquartile range over the median. Memory in brackets is what came after loading the inputs.",
+        "Spread is the interquartile range over the median. Memory is the peak of the rounds, in brackets what that is",
+        "beyond the peak before the first evaluation.",
         "Faults are pages mapped in a run, by the median: the tuned allocator is there to make them 0.",
-        "Cost and gradient are errors against PyTorch in float64: relative, and relative to the largest component.",
+        "Cost and gradient are errors against PyTorch in float64: relative, and relative to the largest component; of",
+        "mining, where rounding decides between candidates, in three rows of four.",
         "",
         "</details>",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ class TorchPeer:
         self.leaves: dict[str, torch.Tensor] = {}
         self.formula: Callable[[], torch.Tensor]
         self.distances: torch.Tensor | None = None
+        self.variant = ""
 
     def load(self, workload: Workload, variant: str, inputs: dict[str, np.ndarray], workers: int) -> None:
         torch.set_num_threads(workers)
+        self.variant = variant
         tensors = {role: torch.from_numpy(values) for role, values in inputs.items()}
         if variant == "reference":
             tensors = {role: x.double() if x.is_floating_point() else x for role, x in tensors.items()}
@@ -51,7 +54,9 @@ class TorchPeer:
         return {role: leaf.grad.numpy() for role, leaf in self.leaves.items() if leaf.grad is not None}
 
     def versions(self) -> dict[str, str]:
-        return {"torch": torch.__version__}
+        beside = {"pytorch-metric-learning", "faiss-cpu", "scikit-learn"}
+        used = {name for name in beside if self.variant and name.startswith(self.variant)}
+        return {"torch": torch.__version__} | {name: version(name) for name in used}
 
 
 if __name__ == "__main__":

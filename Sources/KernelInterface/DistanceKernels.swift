@@ -10,7 +10,8 @@ package enum DistanceForm: Sendable {
 
 /// A tile that is copied into a matrix, as it is or transposed.
 package struct TileTransfer<Scalar: KernelScalar> {
-  /// `rows` × `columns`, readable to a multiple of 16 of both.
+  /// `rows` × `columns`. Each row is readable for a vector beyond its end; where it is transposed, whole vectors of rows
+  /// are too.
   package var tile: UnsafePointer<Scalar>
   package var stride: Int
   package var rows: Int

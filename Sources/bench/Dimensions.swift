@@ -1,5 +1,6 @@
 import ArgumentParser
 import BatchLossCatalog
+import Foundation
 
 /// The shape of a workload: the dimensions it has, by name.
 struct Dimensions: CustomStringConvertible {
@@ -27,8 +28,9 @@ struct Dimensions: CustomStringConvertible {
 struct ShapeOptions: ParsableArguments {
   @Option(help: "Rows of the batch.") var rows: Int?
   @Option(help: "Columns: elements or classes of a row, or the dimension of embeddings.") var columns: Int?
-  @Option(help: "The depth of matrix products.") var depth: Int?
-  @Option(help: "Classes.") var classes: Int?
+  @Option(help: "The depth of matrix products: the columns of embeddings.") var depth: Int?
+  @Option(help: "Classes: the columns of logits, or those that the rows of a batch of embeddings belong to.")
+  var classes: Int?
   @Option(help: "Frames of an utterance.") var time: Int?
   @Option(help: "Utterances.") var batch: Int?
   @Option(help: "Labels of an utterance.") var labels: Int?
@@ -54,17 +56,19 @@ struct ShapeOptions: ParsableArguments {
 extension Workload {
   /// The default shape with some sizes in place of its own.
   func shape(with sizes: [Dimensions.Name: Int]) throws -> Dimensions {
+    var values = shapes[0].values
     for (name, value) in sizes {
       guard value > 0 else { throw UsageError("--\(name.rawValue): expected a number > 0, got \(value)") }
-      guard shapes[0].values[name] != nil else {
+      guard let own = values[name] != nil ? name : name == columnsName ? .columns : nil else {
         throw UsageError("--\(name.rawValue) is no dimension of \(self.name), whose shape is \(shapes[0])")
       }
+      values[own] = value
     }
-    let shape = Dimensions(shapes[0].values.merging(sizes) { $1 })
-    // Far below where counts of bytes or operations would overflow.
-    guard shape.values.values.reduce(1.0, { $0 * Double($1) }) < 0x1p48 else {
-      throw UsageError("the shape \(shape) is too large")
-    }
+    let shape = Dimensions(values)
+    // No count of bytes or operations overflows below.
+    guard values.values.allSatisfy({ $0 < 1 << 28 }), values.values.reduce(1.0, { $0 * Double($1) }) < 0x1p48,
+      Double(traffic(shape).read + traffic(shape).written) * 4 < Double(ProcessInfo.processInfo.physicalMemory)
+    else { throw UsageError("the shape \(shape) is too large for the memory of this machine") }
     return shape
   }
 }

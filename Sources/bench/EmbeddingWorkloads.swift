@@ -41,7 +41,7 @@ extension Workload {
     inputs: { [embeddings(.embeddings, $0, differentiable: false)] },
     // The matrix is there without gradients too.
     traffic: { ($0[.rows] * $0[.columns] + $0[.rows] * $0[.rows], 0) },
-    products: { (square($0) / 2, 0) })
+    products: { (square($0) / 2, 0) }, columnsName: .depth)
 
   /// Row i of one matrix with row i of others: no products.
   private static func given(
@@ -75,7 +75,7 @@ extension Workload {
         [embeddings(.embeddings, $0), InputRecipe(.labels, $0[.rows], content: .classes($0[.classes]))]
       },
       traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) },
-      products: { (square($0) / 2, gradient == .products ? square($0) : 0) })
+      products: { (square($0) / 2, gradient == .products ? square($0) : 0) }, columnsName: .depth)
   }
 
   /// Queries and keys: nothing is symmetric, and each side has a gradient of its own.
@@ -86,6 +86,6 @@ extension Workload {
       name, options: LossOptions(options), shapes: shapes.map { Dimensions([.rows: $0[0], .columns: $0[1]]) },
       inputs: { [embeddings(.queries, $0), embeddings(.keys, $0)] },
       traffic: { (2 * $0[.rows] * $0[.columns], 2 * $0[.rows] * $0[.columns]) },
-      products: { (square($0), 2 * square($0)) })
+      products: { (square($0), 2 * square($0)) }, columnsName: .depth)
   }
 }

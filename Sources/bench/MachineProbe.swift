@@ -29,13 +29,16 @@ struct MachineProbe<Scalar: LossScalar> {
     let piece = max(64, min(65536 / stride, count / engine.configuration.workerCount / 64 * 64))
     let pieces = count / piece
     let moved = Double(pieces * piece * stride * kind.bytesPerByte)
-    // Small buffers are passed over often enough for a clock to see it.
+    // Small buffers are passed over often enough for a clock to see it: all of a worker's share before any of it again.
     let passes = max(1, (32 << 20) / (count * stride))
+    let blocks = passes == 1 ? pieces : min(pieces, engine.configuration.workerCount)
     let best = (0..<repeats).map { _ in
       time {
-        engine.forEachBlock(pieces) { block, _ in
+        engine.forEachBlock(blocks) { block, _ in
           for _ in 0..<passes {
-            _ = probe(kind, source + block * piece, destination + block * piece, piece)
+            for place in pieces * block / blocks..<pieces * (block + 1) / blocks {
+              _ = probe(kind, source + place * piece, destination + place * piece, piece)
+            }
           }
         }
       }

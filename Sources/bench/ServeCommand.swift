@@ -57,11 +57,20 @@ struct ServeCommand: ParsableCommand {
   }
 }
 
+/// What is known of an input beside its elements.
+private struct LoadedInput {
+  let role: Role
+  let shape: [Int]
+  let rows: Int
+  let columns: Int
+  let isIntegral: Bool
+}
+
 /// A loss with its inputs and outputs in memory.
 private final class Session {
   private let workload: Workload?
   private let entry: LossEntry
-  private let inputs: [Input]
+  private var inputs: [LoadedInput] = []
   private let engine: Engine
   private var problem = LossProblem<Float>()
   private var memory: [UnsafeMutableRawPointer] = []
@@ -76,9 +85,6 @@ private final class Session {
     self.entry = entry
     engine = Engine(configuration: try Engine.Configuration(workerCount: request["workers"] as? Int))
     let files = request["inputs"] as? [String: String] ?? [:]
-    inputs = try entry.roles.compactMap { use in
-      try files[use.role.rawValue].map { try Input(use, $0, entry: entry) }
-    }
     problem.engine = engine
     problem.options = workload?.options ?? LossOptions()
     for (name, value) in request["options"] as? [String: Any] ?? [:] {
@@ -98,27 +104,8 @@ private final class Session {
         }
       }
     }
-    try load()
-  }
-
-  private func load() throws {
-    for input in inputs {
-      let count = input.tensor.elementCount
-      problem.shapes[input.role] = input.tensor.shape
-      if input.isIntegral {
-        let labels = allocate(Int64.self, count)
-        try input.tensor.read(into: labels, from: 0)
-        problem.integers[input.role] = UnsafeBufferPointer(labels)
-        continue
-      }
-      let elements = allocate(Float.self, count)
-      try input.tensor.read(into: elements, from: 0)
-      problem.matrices[input.role] = Rows(
-        elements: UnsafeBufferPointer(elements), rows: input.rows, columns: input.columns)
-      guard entry.roles.contains(where: { $0.role == input.role && $0.isDifferentiable }) else { continue }
-      let gradient = allocate(Float.self, count)
-      gradient.initialize(repeating: 0)
-      problem.gradients[input.role] = gradient
+    for use in entry.roles {
+      if let file = files[use.role.rawValue] { try load(Input(use, file, entry: entry)) }
     }
     if let shape = distancesShape {
       let distances = allocate(Float.self, shape.reduce(1, *))
@@ -127,10 +114,34 @@ private final class Session {
     }
   }
 
+  /// Copies an input, so that its file need not stay mapped and count as memory.
+  private func load(_ input: Input) throws {
+    inputs.append(
+      LoadedInput(
+        role: input.role, shape: input.tensor.shape, rows: input.rows, columns: input.columns,
+        isIntegral: input.isIntegral))
+    let count = input.tensor.elementCount
+    problem.shapes[input.role] = input.tensor.shape
+    if input.isIntegral {
+      let labels = allocate(Int64.self, count)
+      try input.tensor.read(into: labels, from: 0)
+      problem.integers[input.role] = UnsafeBufferPointer(labels)
+      return
+    }
+    let elements = allocate(Float.self, count)
+    try input.tensor.read(into: elements, from: 0)
+    problem.matrices[input.role] = Rows(
+      elements: UnsafeBufferPointer(elements), rows: input.rows, columns: input.columns)
+    guard entry.roles.contains(where: { $0.role == input.role && $0.isDifferentiable }) else { return }
+    let gradient = allocate(Float.self, count)
+    gradient.initialize(repeating: 0)
+    problem.gradients[input.role] = gradient
+  }
+
   /// The shape of the matrix that a workload on distances writes in place of gradients.
   private var distancesShape: [Int]? {
     guard entry.sample == .pair, let leading = inputs.first else { return nil }
-    return entry.lossesShape(leading: leading.tensor.shape, options: problem.options)
+    return entry.lossesShape(leading: leading.shape, options: problem.options)
   }
 
   private func allocate<Element>(_: Element.Type, _ count: Int) -> UnsafeMutableBufferPointer<Element> {
@@ -153,15 +164,21 @@ private final class Session {
     for input in inputs {
       guard let gradient = problem.gradients[input.role] else { continue }
       let file = "\(stem)-\(input.role.rawValue).npy"
-      try TensorOutput.write(Array(gradient), shape: input.tensor.shape, to: file)
+      try write(gradient, shape: input.shape, to: file)
       files[input.role.rawValue] = file
     }
     if let shape = distancesShape, let distances = problem.losses {
       let file = "\(stem)-distances.npy"
-      try TensorOutput.write(Array(distances), shape: shape, to: file)
+      try write(distances, shape: shape, to: file)
       files["distances"] = file
     }
     return files
+  }
+
+  private func write(_ elements: UnsafeMutableBufferPointer<Float>, shape: [Int], to path: String) throws {
+    let output = try TensorOutput(creating: path, elementType: .float32, shape: shape)
+    try output.withMutableElements(as: Float.self) { _ = $0.update(fromContentsOf: elements) }
+    try output.commit()
   }
 
   /// What must be moved, and computed in matrix products.

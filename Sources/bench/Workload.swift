@@ -15,13 +15,15 @@ struct Workload: Sendable {
   let products: @Sendable (Dimensions) -> (cost: Double, gradients: Double)
   /// Whether the gradient may replace the input.
   let evaluatesInPlace: Bool
+  /// Another name of the columns.
+  let columnsName: Dimensions.Name?
 
   init(
     _ name: String, entry: LossEntry? = nil, options: LossOptions = LossOptions(), shapes: [Dimensions],
     inputs: @escaping @Sendable (Dimensions) -> [InputRecipe],
     traffic: @escaping @Sendable (Dimensions) -> (read: Int, written: Int),
     products: @escaping @Sendable (Dimensions) -> (cost: Double, gradients: Double) = { _ in (0, 0) },
-    evaluatesInPlace: Bool = false
+    evaluatesInPlace: Bool = false, columnsName: Dimensions.Name? = nil
   ) {
     self.name = name
     self.entry = entry ?? LossCatalog[name]!
@@ -31,6 +33,7 @@ struct Workload: Sendable {
     self.traffic = traffic
     self.products = products
     self.evaluatesInPlace = evaluatesInPlace
+    self.columnsName = columnsName
   }
 
   /// Floating-point operations of matrix products.

@@ -44,7 +44,8 @@ extension Workload {
           InputRecipe(.targets, rows, content: .labels(0..<columns)),
         ] + (smoothed ? [InputRecipe(.classWeights, columns, content: .uniform)] : [])
       },
-      traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true)
+      traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true,
+      columnsName: .classes)
   }
 
   private static let klDivergence = Workload(
@@ -55,7 +56,7 @@ extension Workload {
         InputRecipe(.targetLogits, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
       ]
     },
-    traffic: { (2 * $0[.rows] * $0[.columns], 2 * $0[.rows] * $0[.columns]) })
+    traffic: { (2 * $0[.rows] * $0[.columns], 2 * $0[.rows] * $0[.columns]) }, columnsName: .classes)
 
   private static let ctc = Workload(
     "ctc",

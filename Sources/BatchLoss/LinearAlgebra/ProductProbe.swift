@@ -24,14 +24,18 @@ package struct ProductProbe {
     let (rows, columns) = (512, 1024)
     let workers = engine.configuration.workerCount
     let products = max(1, (1 << 28) / (rows * columns * depth))
+    let share = (rows + columns) * depth + rows * columns
+    let scratch = engine.borrowWorkspace()
+    defer { engine.giveBack(scratch) }
+    nonisolated(unsafe) let memory = scratch.buffer(of: Scalar.self, count: workers * share)
+    memory.update(repeating: 0.5, count: workers * share)
     let clock = ContinuousClock()
     let times = (0..<repeats).map { _ in
       clock.measure {
-        engine.forEachBlock(workers) { _, workspace in
-          let memory = workspace.buffer(of: Scalar.self, count: (rows + columns) * depth + rows * columns)
-          let (left, right) = (memory, memory + rows * depth)
+        engine.forEachBlock(workers) { worker, _ in
+          let left = memory + worker * share
+          let right = left + rows * depth
           let result = right + columns * depth
-          memory.initialize(repeating: 0.5, count: (rows + columns) * depth)
           for _ in 0..<products {
             MatrixProduct.run(
               rows: rows, columns: columns, depth: depth, Factor(UnsafePointer(left), stride: depth),

@@ -130,6 +130,13 @@ struct CTCBatch {
     }
   }
 
+  /// How many utterances of the order are handed to a worker at a time.
+  func utterancesPerBlock(workers: Int) -> Int {
+    guard count > 0 else { return 1 }
+    let (longest, total) = (frames[Int(order[0])], (0..<count).reduce(0) { $0 + frames[$1] })
+    return longest * count <= 2 * total ? max(1, count / (32 * workers)) : 1
+  }
+
   /// The longest first, so that no worker is left with a long one at the end.
   private func sortByWork(columns: Int) {
     func work(_ utterance: Int32) -> Int {

@@ -36,9 +36,10 @@ struct CTCEvaluation<Scalar: LossScalar> {
       case (nil, .mean): weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(batch.count)
       case (nil, _): Double(batch.count)
       }
-    // Short utterances that follow one another in memory stay with one worker, which asks for the next in time.
+    // Short utterances that follow one another in memory stay with one worker, which asks for the next in time. Where
+    // some are much longer than others, those come first and one by one.
     let partition = BlockPartition(
-      of: batch.count, blockSize: batch.count / (32 * engine.configuration.workerCount))
+      of: batch.count, blockSize: batch.utterancesPerBlock(workers: engine.configuration.workerCount))
     engine.forEachBlock(partition.blocks) { block, workspace in
       for place in partition[block] {
         let utterance = Int(batch.order[place])
