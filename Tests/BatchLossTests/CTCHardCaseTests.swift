@@ -250,6 +250,18 @@ import Testing
     }
   }
 
+  /// So many short utterances that a worker is handed several at a time; with one that is much longer, one by one.
+  @Test(arguments: [false, true]) func sameBitsForManyUtterances(hasLong: Bool) throws {
+    var generator = SplitMix(state: 8)
+    var batch = CTCSample.random(batch: 300, time: 40, classes: 7, labels: 3, ragged: !hasLong, using: &generator)
+    if hasLong { for utterance in 1..<300 { batch.inputLengths[utterance] = 3 + utterance % 5 } }
+    let one = try CTCRun(reduction: .mean)(batch, Float.self)
+    for workers in [2, 7] {
+      let many = try CTCRun(reduction: .mean, workers: workers)(batch, Float.self)
+      #expect(many.cost == one.cost && many.losses == one.losses && many.gradient == one.gradient)
+    }
+  }
+
   @Test func repeatedCallsAllocateNothing() throws {
     var generator = SplitMix(state: 7)
     let batch = CTCSample.random(batch: 4, time: 20, classes: 9, labels: 5, using: &generator)
