@@ -4,8 +4,9 @@ import Synchronization
 
 /// Runs the blocks of a batch in parallel and adds their results in order.
 ///
-/// The engine cuts a batch into blocks whose borders depend on its shape alone, lets workers claim them, and
-/// adds the float64 results of the blocks in block order: the same bits for any number of workers. Scratch
+/// The engine cuts a batch into blocks, lets workers claim them, and adds the float64 results of the blocks in block
+/// order. Where a result is one of several samples, the borders depend on the batch's shape alone: the same bits for
+/// any number of workers. Scratch
 /// memory is kept between calls, so a repeated call allocates none.
 ///
 /// An engine may be used from several threads at once. OpenBLAS is limited to one thread a call when the

@@ -3,10 +3,12 @@ import BatchLossKernelInterface
 
 // Forward and backward variables as float64 with one binary exponent a frame, which every eighth frame brings
 // the largest state back to 1…2. States far below the largest would underflow. They are held at `floor`
-// instead, so that no alignment is lost: computed sums are never less than the true ones, and what was added
-// is bounded: a floor put in at frame t contributes to P at most itself times the largest variable of the other
-// direction. Where all that, over states and frames, is below 2⁻⁴⁰ of the computed P, P and all posteriors are
-// right to 2⁻³⁸; where not, the caller takes the wide recursion.
+// instead, so that no alignment is lost: computed sums of states that an alignment can pass through are never less
+// than the true ones, and what was added is bounded: a floor put in at frame t contributes to P at most itself times
+// the largest variable of the other direction. Where all that, over states and frames, is below 2⁻⁴⁰ of the computed
+// P, P and all posteriors are right to 2⁻³⁸; where not, the caller takes the wide recursion. Floors beside the band are
+// put in before the scaling of their frame and grow until the next one, 6⁸ at most; the bits kept for growth cover
+// both directions, of which one grows at a time.
 
 private typealias Doubles = SIMD8<Double>
 

@@ -63,7 +63,7 @@ extension CTCLoss {
 
   /// The most probable alignment of each target (Viterbi), for segmentation and forced alignment.
   ///
-  /// Where alignments tie, the target ends as late as it can. An utterance has no alignment when it is too
+  /// Where alignments tie, the target ends as early as it can. An utterance has no alignment when it is too
   /// short for its target or when all alignments have probability 0 or NaN.
   /// - Parameters: As of `evaluate`.
   /// - Throws: As `evaluate`.
