@@ -47,10 +47,12 @@ def main() -> None:
     if os.getloadavg()[0] > 1 and not options.smoke:
         note("compare: the machine is busy with other work, which will show in the times")
     rates = {} if options.peers_only else machine_rates(options)
+    # Before results are written, which makes the tree differ from the commit.
+    measured = commit()
     healthy, writes = True, not (options.smoke or options.peers_only)
     with Pool(options.workers, keep=options.smoke) as pool:
         for workload in chosen:
-            entry = Comparison(workload, options, pool, rates).result()
+            entry = Comparison(workload, options, pool, rates, measured).result()
             print(report.plain(workload.name, entry), flush=True)
             healthy = healthy and is_healthy(entry, options.peers_only)
             if writes:
@@ -141,11 +143,14 @@ class Pool:
 class Comparison:
     """One workload: inputs to files, agreement, rounds."""
 
-    def __init__(self, workload: Workload, options: argparse.Namespace, pool: Pool, rates: dict[str, float]) -> None:
+    def __init__(
+        self, workload: Workload, options: argparse.Namespace, pool: Pool, rates: dict[str, float], commit: str
+    ) -> None:
         self.workload = workload
         self.options = options
         self.pool = pool
         self.rates = rates
+        self.commit = commit
         self.dimensions: Dimensions = workload.smoke if options.smoke else workload.dimensions
         self.outcome: dict[str, dict[str, Any]] = {}
         self.environment: dict[str, Any] = machine()
@@ -168,7 +173,7 @@ class Comparison:
             "shape": dict(self.dimensions),
             "repeat": self.options.repeat,
             "workers": self.options.workers,
-            "commit": commit(),
+            "commit": self.commit,
             "environment": self.environment,
             "limit": self.limit,
             "participants": self.outcome,
@@ -217,13 +222,12 @@ class Comparison:
         """The participant's process, once its values were found to agree."""
         child = self.pool.child(participant)
         self.load(child)
-        loaded = child.request("info")
         outcome: dict[str, Any] = {"loaded_rss_bytes": child.peak_memory, "unchecked": reference is None}
         self.outcome[participant.label] = outcome
-        self.describe(participant, loaded)
+        self.describe(participant, child.request("info"))
         with self.evaluated(child, "gradient") as (cost, gradients):
             if reference is not None:
-                outcome |= agreement((cost, gradients), reference, self.workload.jumps)
+                outcome |= agreement((cost, gradients), reference, self.workload.gradient_measure)
         child.reset_peak_memory()
         tolerances = {"cost": self.workload.tolerance, "gradient": self.workload.gradient_tolerance}
         if participant.name == OURS:
@@ -274,35 +278,36 @@ def limit(work: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
     return work | rates | {"limit_ms": seconds * 1e3}
 
 
-def agreement(evaluated: Evaluated, reference: Evaluated, jumps: bool) -> dict[str, float]:
+def agreement(evaluated: Evaluated, reference: Evaluated, measure: str) -> dict[str, float]:
     """The cost's relative error and the largest of the gradients'."""
     (cost, gradients), (true_cost, true_gradients) = evaluated, reference
     if gradients.keys() != true_gradients.keys():
         raise ParticipantError(f"gradients for {sorted(gradients)} instead of {sorted(true_gradients)}")
-    errors = [gradient_error(gradients[role], true_gradients[role], jumps) for role in gradients]
+    errors = [gradient_error(gradients[role], true_gradients[role], measure) for role in gradients]
     return {"cost_error": abs(cost - true_cost) / abs(true_cost), "gradient_error": float(np.max(errors))}
 
 
-def gradient_error(values: np.ndarray, truth: np.ndarray, jumps: bool) -> float:
-    """The largest error relative to the largest component."""
+def gradient_error(values: np.ndarray, truth: np.ndarray, measure: str) -> float:
+    """As `Workload.gradient_measure` says."""
     if values.shape != truth.shape:
         raise ParticipantError(f"a gradient of shape {values.shape} instead of {truth.shape}")
-    if jumps:
-        return error_beside_jumps(np.asarray(values, np.float64), np.asarray(truth, np.float64))
-    parts = zip(blocks(values), blocks(truth), strict=True)
+    if measure == "most rows":
+        by_norm = relative_norm(values, truth, 2)
+        return error_of_most_rows(values, truth) if by_norm <= 0.1 else by_norm
+    return relative_norm(values, truth, 2 if measure == "norm" else np.inf)
+
+
+def relative_norm(values: np.ndarray, truth: np.ndarray, order: float) -> float:
     # By norms of norms, because NaN passes through them, and not through max().
-    norms = [(np.linalg.norm(mine - true, np.inf), np.linalg.norm(true, np.inf)) for mine, true in parts]
-    error, scale = np.linalg.norm(norms, np.inf, axis=0)
+    parts = zip(blocks(values), blocks(truth), strict=True)
+    norms = [(np.linalg.norm(mine - true, order), np.linalg.norm(true, order)) for mine, true in parts]
+    error, scale = np.linalg.norm(norms, order, axis=0)
     return float(error / scale) if scale else float(error)
 
 
-def error_beside_jumps(values: np.ndarray, truth: np.ndarray) -> float:
-    """The same for three rows of four, those that are off least; the error by norm where that is beyond a tenth."""
-    by_norm = float(np.linalg.norm(values - truth) / np.linalg.norm(truth))
-    if not by_norm <= 0.1:
-        return by_norm
-    by_row = np.abs(values - truth).max(axis=1) / np.abs(truth).max()
-    return float(np.quantile(by_row, 0.75))
+def error_of_most_rows(values: np.ndarray, truth: np.ndarray) -> float:
+    by_row = np.abs(values - truth.astype(np.float64)).max(axis=-1)
+    return float(np.quantile(by_row, 0.75) / np.abs(truth).max())
 
 
 def blocks(values: np.ndarray) -> Iterator[np.ndarray]:

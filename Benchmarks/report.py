@@ -172,7 +172,8 @@ def section(results: dict[str, Entry]) -> list[str]:
         "beyond the peak before the first evaluation.",
         "Faults are pages mapped in a run, by the median: the tuned allocator is there to make them 0.",
         "Cost and gradient are errors against PyTorch in float64: relative, and relative to the largest component; of",
-        "mining, where rounding decides between candidates, in three rows of four.",
+        "batch-hard by their norms, and of semi-hard mining in three rows of four, because rounding decides there which",
+        "of two negatives is chosen.",
         "",
         "</details>",
     ]

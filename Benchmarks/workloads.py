@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,11 +40,11 @@ class Workload:
     tolerance: float = 1e-5
     """Of the cost, relative: float32 against float64."""
     gradient_tolerance: float = 1e-5
-    """Relative to the largest component."""
-    jumps: bool = False
-    """Rounding may choose another of two candidates that all but tie, after which the gradients of the rows that are
-    concerned differ by anything: `gradient_tolerance` is then for three rows of four, and their norm must be right to
-    a tenth."""
+    """Of the error that `gradient_measure` takes."""
+    gradient_measure: Literal["largest", "norm", "most rows"] = "largest"
+    """The largest error relative to the largest component; or, where rounding may choose another of two candidates that
+    all but tie, the norm of the error relative to that of the gradient; or, where it does so in many rows of a batch,
+    the largest error of three rows of four, with a norm that is right to a tenth."""
     peer_bytes: Callable[[Dimensions], int] = lambda _: 0
     """What a peer must hold beside inputs and gradients, where that decides whether it can run at all."""
     variant: str = ""
@@ -653,7 +653,7 @@ EMBEDDINGS = [
         torch=triplet_hard_torch,
         jax=triplet_hard_jax,
         extra={METRIC_LEARNING: triplet_hard_metric_learning},
-        jumps=True,
+        gradient_measure="norm",
     ),
     labelled(
         "triplet-semi-hard",
@@ -662,7 +662,7 @@ EMBEDDINGS = [
         options={"margin": 1.0, "mining": "batch-semi-hard"},
         torch=triplet_semi_hard_torch,
         jax=triplet_semi_hard_jax,
-        jumps=True,
+        gradient_measure="most rows",
     ),
     triplet_all(512, 16),
     triplet_all(8192, 64),

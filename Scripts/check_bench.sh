@@ -96,6 +96,7 @@ fails run huber --rows 99999999999 --columns 99999999999
 fails run huber --rows 20000000 --columns 10000000
 fails run pairwise-distance --rows 4000000000 --columns 1
 fails run huber --classes 10
+fails run clip --depth 10 --columns 10
 fails run huber --isa x86-64-v9
 fails run huber --repeat 0
 fails run huber --workers 0

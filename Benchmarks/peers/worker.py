@@ -3,14 +3,13 @@
 {"op": "load", "workload", "variant", "inputs": {role: npy file}, "options", "workers"} -> {"ok": true}
 {"op": "run"} -> {"ms", "cost"}: one value with gradients, timed here
 {"op": "gradient", "path"} -> {"gradients": {role: npy file}} of the last run
-{"op": "info"} -> {"peak_rss_bytes", "versions", ...}
+{"op": "info"} -> {"versions", ...}
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import traceback
 from pathlib import Path
@@ -45,8 +44,7 @@ def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
         case "gradient":
             return {"gradients": save(peer.gradients(), Path(request["path"]))}
         case "info":
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            return {"peak_rss_bytes": peak, "versions": peer.versions()}
+            return {"versions": peer.versions()}
         case other:
             return {"error": f"unknown op {other}"}
 

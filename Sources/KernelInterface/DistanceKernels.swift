@@ -41,12 +41,13 @@ package struct TileTransfer<Scalar: KernelScalar> {
   }
 
   /// Columns of scratch memory: more than `rows`, so that not all of them fall on the same lines of a cache.
-  package static func stripStride(rows: Int) -> Int { (rows + 15) & ~15 + 16 }
+  package static func stripStride(rows: Int) -> Int { ((rows + 15) & ~15) + 16 }
 
   package static func scratchCount(rows: Int) -> Int { 16 * 16 + 16 * stripStride(rows: rows) }
 }
 
-/// From inner products to distances and from derivatives by distances to derivatives by squared distances.
+/// From inner products to distances, from there into a matrix, and from derivatives by distances to derivatives by squared
+/// distances.
 package struct DistanceKernels<Scalar: KernelScalar>: Sendable {
   /// Turns x·yⱼ into distances and lists the columns whose difference has cancelled. Returns how many.
   package typealias FromProducts =
@@ -60,6 +61,7 @@ package struct DistanceKernels<Scalar: KernelScalar>: Sendable {
       _ row: UnsafeMutablePointer<Scalar>, _ weights: UnsafePointer<Scalar>, _ count: Int, _ form: DistanceForm
     ) -> Double
 
+  /// Copies a tile.
   package typealias Transfer = @Sendable (TileTransfer<Scalar>) -> Void
 
   package let fromProducts: FromProducts

@@ -62,6 +62,9 @@ extension Workload {
       guard let own = values[name] != nil ? name : name == columnsName ? .columns : nil else {
         throw UsageError("--\(name.rawValue) is no dimension of \(self.name), whose shape is \(shapes[0])")
       }
+      guard own == name || sizes[own] == nil else {
+        throw UsageError("--\(name.rawValue) and --\(own.rawValue) are the same dimension of \(self.name)")
+      }
       values[own] = value
     }
     let shape = Dimensions(values)

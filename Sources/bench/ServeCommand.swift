@@ -37,7 +37,7 @@ struct ServeCommand: ParsableCommand {
     if operation == "info" {
       return [
         "processor": Processor.name, "isa": try InstructionSet.current.rawValue,
-        "openblas": ProductProbe.libraryDescription, "peak_rss_bytes": ResidentMemory.peak,
+        "openblas": ProductProbe.libraryDescription,
       ]
     }
     if operation == "rates" {
@@ -57,20 +57,10 @@ struct ServeCommand: ParsableCommand {
   }
 }
 
-/// What is known of an input beside its elements.
-private struct LoadedInput {
-  let role: Role
-  let shape: [Int]
-  let rows: Int
-  let columns: Int
-  let isIntegral: Bool
-}
-
 /// A loss with its inputs and outputs in memory.
 private final class Session {
   private let workload: Workload?
   private let entry: LossEntry
-  private var inputs: [LoadedInput] = []
   private let engine: Engine
   private var problem = LossProblem<Float>()
   private var memory: [UnsafeMutableRawPointer] = []
@@ -116,10 +106,6 @@ private final class Session {
 
   /// Copies an input, so that its file need not stay mapped and count as memory.
   private func load(_ input: Input) throws {
-    inputs.append(
-      LoadedInput(
-        role: input.role, shape: input.tensor.shape, rows: input.rows, columns: input.columns,
-        isIntegral: input.isIntegral))
     let count = input.tensor.elementCount
     problem.shapes[input.role] = input.tensor.shape
     if input.isIntegral {
@@ -140,8 +126,8 @@ private final class Session {
 
   /// The shape of the matrix that a workload on distances writes in place of gradients.
   private var distancesShape: [Int]? {
-    guard entry.sample == .pair, let leading = inputs.first else { return nil }
-    return entry.lossesShape(leading: leading.shape, options: problem.options)
+    guard entry.sample == .pair, let leading = problem.shapes[entry.roles[0].role] else { return nil }
+    return entry.lossesShape(leading: leading, options: problem.options)
   }
 
   private func allocate<Element>(_: Element.Type, _ count: Int) -> UnsafeMutableBufferPointer<Element> {
@@ -161,31 +147,24 @@ private final class Session {
   func writeGradients(_ path: String) throws -> [String: String] {
     let stem = path.hasSuffix(".npy") ? String(path.dropLast(4)) : path
     var files: [String: String] = [:]
-    for input in inputs {
-      guard let gradient = problem.gradients[input.role] else { continue }
-      let file = "\(stem)-\(input.role.rawValue).npy"
-      try write(gradient, shape: input.shape, to: file)
-      files[input.role.rawValue] = file
+    for (role, gradient) in problem.gradients {
+      let file = "\(stem)-\(role.rawValue).npy"
+      try TensorOutput.write(UnsafeBufferPointer(gradient), shape: problem.shapes[role], to: file)
+      files[role.rawValue] = file
     }
     if let shape = distancesShape, let distances = problem.losses {
       let file = "\(stem)-distances.npy"
-      try write(distances, shape: shape, to: file)
+      try TensorOutput.write(UnsafeBufferPointer(distances), shape: shape, to: file)
       files["distances"] = file
     }
     return files
-  }
-
-  private func write(_ elements: UnsafeMutableBufferPointer<Float>, shape: [Int], to path: String) throws {
-    let output = try TensorOutput(creating: path, elementType: .float32, shape: shape)
-    try output.withMutableElements(as: Float.self) { _ = $0.update(fromContentsOf: elements) }
-    try output.commit()
   }
 
   /// What must be moved, and computed in matrix products.
   func work() -> [String: Any] {
     let written = problem.gradients.values.reduce(problem.losses?.count ?? 0) { $0 + $1.count }
     let read = problem.matrices.values.reduce(0) { $0 + $1.elements.count }
-    let leading = inputs.first { !$0.isIntegral }
+    let leading = entry.roles.lazy.compactMap { self.problem.matrices[$0.role] }.first
     let shape = Dimensions([.rows: leading?.rows ?? 0, .columns: leading?.columns ?? 0])
     return [
       "bytes": (read + written) * MemoryLayout<Float>.stride, "flops": workload?.flops(shape) ?? 0,

@@ -93,6 +93,52 @@ import Testing
     }
   }
 
+  /// Which recursion gave a result cannot be told from it: logits near each other must not need the wide one, and
+  /// logits far apart must.
+  @Test func narrowRecursionSuffices() throws {
+    var generator = SplitMix(state: 21)
+    for labels in [0, 1, 7, 8, 15, 16, 33] {
+      for spare in [1, 2, 9, 60] {
+        for (deviation, expected) in [(1.0, false), (5, false), (300, true)] where !expected || spare + labels > 60
+        {
+          for writes in [false, true] {
+            let isWide = try runsWide(
+              frames: labels + spare, labels: labels, deviation: deviation, writes: writes, &generator)
+            #expect(isWide == expected, "\(labels) labels, \(labels + spare) frames, deviation \(deviation)")
+          }
+        }
+      }
+    }
+  }
+
+  private func runsWide(
+    frames: Int, labels: Int, deviation: Double, writes: Bool, _ generator: inout SplitMix
+  ) throws -> Bool {
+    let classes = 40
+    let layout = CTCWorkspace(frames: frames, labels: labels, columns: classes)
+    // Numbers that nothing must be made of: scratch memory holds whatever was there.
+    let scratch = UnsafeMutableRawPointer.allocate(byteCount: layout.bytes, alignment: 64)
+    defer { scratch.deallocate() }
+    scratch.initializeMemory(as: Double.self, repeating: .nan, count: layout.bytes / 8)
+    let logits = (0..<frames * classes).map { _ in Float(deviation * generator.normal()) }
+    let numbers = (0..<max(1, labels)).map { Int32($0 + 1) }
+    var gradient = [Float](repeating: 0, count: logits.count)
+    let kernels = try KernelSelection.current.table(Float.self).ctc
+    return logits.withUnsafeBufferPointer { logits in
+      numbers.withUnsafeBufferPointer { numbers in
+        gradient.withUnsafeMutableBufferPointer { gradient in
+          var arguments = CTCArguments(
+            input: logits.baseAddress!, inputStride: classes, gradient: writes ? gradient.baseAddress! : nil,
+            gradientStride: classes, frames: frames, columns: classes, labels: numbers.baseAddress!,
+            labelCount: labels, blank: 0, isNormalized: false, streams: false, scale: 1, workspace: scratch)
+          kernels.evaluate(&arguments)
+          #expect(arguments.outcome == .finite && gradient.allSatisfy { $0.isFinite })
+          return arguments.isWide
+        }
+      }
+    }
+  }
+
   // MARK: Where plain floating point underflows
 
   @Test(arguments: [1.0, 20, 100], [12, 200])

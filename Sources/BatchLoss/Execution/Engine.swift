@@ -5,9 +5,8 @@ import Synchronization
 /// Runs the blocks of a batch in parallel and adds their results in order.
 ///
 /// The engine cuts a batch into blocks, lets workers claim them, and adds the float64 results of the blocks in block
-/// order. Where a result is one of several samples, the borders depend on the batch's shape alone: the same bits for
-/// any number of workers. Scratch
-/// memory is kept between calls, so a repeated call allocates none.
+/// order. Where samples meet in a sum, the borders depend on the batch's shape alone: the same bits for any number of
+/// workers. Scratch memory is kept between calls, so a repeated call allocates none.
 ///
 /// An engine may be used from several threads at once. OpenBLAS is limited to one thread a call when the
 /// first product is computed, since its own threads would compete with the engine's workers; the setting is

@@ -6,14 +6,14 @@ import BatchLossKernelInterface
 /// d²ᵢⱼ = ‖xᵢ‖² + ‖yⱼ‖² − 2·xᵢ·yⱼ, with the inner products from BLAS in tiles. A mean is taken from all rows
 /// first, and pairs whose difference still cancels are computed from xᵢ − yⱼ itself.
 ///
-/// - The matrix of distances of a matrix from itself is symmetric to the bit, and half of it is computed; of tiles all are.
+/// - Among the rows of one matrix, distances are symmetric to the bit, and half of them are computed.
 /// - Distances are never negative; identical rows are at exactly 0. The cosine distance of two rows of zeros is
 ///   1, also on the diagonal.
 /// - Accuracy in `Float` against float64: relative error within 1e-6 of pairs that are computed again (all that
 ///   are close for their length, near duplicates and large offsets among them).
 /// - A NaN or infinity makes the distances of its own row NaN or infinite and no others.
-/// - Work is rows · others · columns multiply-adds; memory beside the output is that of a copy of the inputs.
-///   The bits do not depend on the worker count.
+/// - Work is rows · others · columns multiply-adds, half of that among the rows of one matrix; memory beside the output
+///   is that of a copy of the inputs. The bits do not depend on the worker count.
 public struct PairwiseDistance: Hashable, Sendable {
   /// The distance that is measured.
   public let distance: EmbeddingDistance
@@ -39,9 +39,9 @@ public struct PairwiseDistance: Hashable, Sendable {
   }
 
   /// 256 × 256 floats are half of a second-level cache of 512 KiB.
-  private static var tileSide: Int { 256 }
+  private static let tileSide = 256
   /// Rows that do not all fall on the same lines of a cache, with room for a whole vector at the end.
-  private static var tileStride: Int { tileSide + 16 }
+  private static let tileStride = tileSide + 16
 
   // MARK: A whole matrix
 
@@ -60,37 +60,12 @@ public struct PairwiseDistance: Hashable, Sendable {
     let output = output.memory
     try output.requireShape((first.rows, second?.rows ?? first.rows), "output")
     try MatrixProduct.validate(output, "output")
-    let isSymmetric = second == nil
     let streams = NonTemporal.isWorthwhile(output)
-    try run(first.memory, second?.memory, engine) { tile, rows, columns, workspace in
-      // Of two tiles that mirror each other one is computed.
-      if isSymmetric && columns.lowerBound < rows.lowerBound { return }
-      let (values, cancelled, scratch) = workspace.arrays { arena in
-        (
-          arena.array(of: Scalar.self, Self.tileSide * Self.tileStride),
-          arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
-          arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: Self.tileSide))
-        )
-      }
-      tile.fill(rows: rows, columns: columns, values, stride: Self.tileStride, cancelled: cancelled)
-      let isDiagonal = isSymmetric && columns.lowerBound == rows.lowerBound
-      if isDiagonal { Self.mirror(values, rows.count) }
-      var transfer = TileTransfer(
-        tile: UnsafePointer(values), stride: Self.tileStride, rows: rows.count, columns: columns.count,
-        output: output.pointer(rows.lowerBound, columns.lowerBound), outputStride: output.stride,
-        isTransposed: false, streams: streams, scratch: scratch)
-      tile.kernels.distances.transfer(transfer)
-      guard isSymmetric && !isDiagonal else { return }
-      transfer.isTransposed = true
-      transfer.output = output.pointer(columns.lowerBound, rows.lowerBound)
-      tile.kernels.distances.transfer(transfer)
-    }
-  }
-
-  /// Copies what is above the diagonal of a tile below it: products of BLAS need not be symmetric in the last bit.
-  private static func mirror<Scalar>(_ values: UnsafeMutablePointer<Scalar>, _ count: Int) {
-    for row in 1..<max(1, count) {
-      for column in 0..<row { values[row * tileStride + column] = values[column * tileStride + row] }
+    try run(first.memory, second?.memory, engine) { block, _ in
+      let (row, column) = (block.rows.lowerBound, block.columns.lowerBound)
+      block.copy(to: output.pointer(row, column), stride: output.stride, streams: streams)
+      guard block.hasMirror else { return }
+      block.copy(to: output.pointer(column, row), stride: output.stride, transposed: true, streams: streams)
     }
   }
 
@@ -114,24 +89,53 @@ public struct PairwiseDistance: Hashable, Sendable {
     _ first: borrowing MatrixView<Scalar>, _ second: MatrixView<Scalar>? = nil, engine: Engine = .shared,
     _ body: @Sendable (borrowing Tile<Scalar>) -> Void
   ) throws(BatchLossError) {
-    try run(first.memory, second?.memory, engine) { tile, rows, columns, workspace in
-      let (values, cancelled) = workspace.arrays { arena in
-        (
-          arena.array(of: Scalar.self, Self.tileSide * Self.tileSide),
-          arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct)
-        )
+    try run(first.memory, second?.memory, engine) { block, spare in
+      func hand(_ values: UnsafeMutablePointer<Scalar>, _ rows: Range<Int>, _ others: Range<Int>) {
+        let memory = RowMajor(base: values, rows: rows.count, columns: others.count, stride: Self.tileStride)
+        body(Tile(rows: rows, others: others, distances: MatrixView(memory: memory)))
       }
-      tile.fill(rows: rows, columns: columns, values, stride: columns.count, cancelled: cancelled)
-      let memory = RowMajor(base: values, rows: rows.count, columns: columns.count, stride: columns.count)
-      body(Tile(rows: rows, others: columns, distances: MatrixView(memory: memory)))
+      hand(block.values, block.rows, block.columns)
+      guard block.hasMirror else { return }
+      block.copy(to: spare, stride: Self.tileStride, transposed: true, streams: false)
+      hand(spare, block.columns, block.rows)
     }
   }
 
   // MARK: Tiles in parallel
 
+  /// Distances of a block of rows, in scratch memory of a worker.
+  private struct Block<Scalar: LossScalar> {
+    let rows: Range<Int>
+    let columns: Range<Int>
+    let values: UnsafeMutablePointer<Scalar>
+    let scratch: UnsafeMutablePointer<Scalar>
+    /// Whether its transpose has a place in the matrix as well, and is computed nowhere else.
+    let hasMirror: Bool
+    let kernels: KernelTable<Scalar>
+
+    func copy(
+      to output: UnsafeMutablePointer<Scalar>, stride: Int, transposed: Bool = false, streams: Bool
+    ) {
+      kernels.distances.transfer(
+        TileTransfer(
+          tile: UnsafePointer(values), stride: PairwiseDistance.tileStride, rows: rows.count,
+          columns: columns.count, output: output,
+          outputStride: stride, isTransposed: transposed, streams: streams, scratch: scratch))
+    }
+
+    /// Copies what is above the diagonal below it: products of BLAS need not be symmetric in the last bit.
+    func mirror() {
+      let stride = PairwiseDistance.tileStride
+      for row in 1..<max(1, rows.count) {
+        for column in 0..<row { values[row * stride + column] = values[column * stride + row] }
+      }
+    }
+  }
+
+  /// Calls `body` with every block, of two that mirror each other with one, and with room for another tile.
   private func run<Scalar: LossScalar>(
     _ first: RowMajor<Scalar>, _ second: RowMajor<Scalar>?, _ engine: Engine,
-    _ body: (PairTile<Scalar>, _ rows: Range<Int>, _ columns: Range<Int>, Workspace) -> Void
+    _ body: (Block<Scalar>, _ spare: UnsafeMutablePointer<Scalar>) -> Void
   ) throws(BatchLossError) {
     try MatrixProduct.validate(first, "first")
     if let second {
@@ -153,8 +157,24 @@ public struct PairwiseDistance: Hashable, Sendable {
     let tile = PairTile(queries: queries, keys: keys, distance: distance, kernels: kernels)
     let rowBlocks = BlockPartition(of: queries.rows, blockSize: Self.tileSide)
     let columnBlocks = BlockPartition(of: keys.rows, blockSize: Self.tileSide)
-    engine.forEachBlock(rowBlocks.blocks * columnBlocks.blocks) { block, workspace in
-      body(tile, rowBlocks[block / columnBlocks.blocks], columnBlocks[block % columnBlocks.blocks], workspace)
+    engine.forEachBlock(rowBlocks.blocks * columnBlocks.blocks) { number, workspace in
+      let (row, column) = (number / columnBlocks.blocks, number % columnBlocks.blocks)
+      if second == nil && column < row { return }
+      let (values, spare, cancelled, scratch) = workspace.arrays { arena in
+        (
+          arena.array(of: Scalar.self, Self.tileSide * Self.tileStride),
+          arena.array(of: Scalar.self, Self.tileSide * Self.tileStride),
+          arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
+          arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: Self.tileSide))
+        )
+      }
+      let (rows, columns) = (rowBlocks[row], columnBlocks[column])
+      tile.fill(rows: rows, columns: columns, values, stride: Self.tileStride, cancelled: cancelled)
+      let block = Block(
+        rows: rows, columns: columns, values: values, scratch: scratch, hasMirror: second == nil && row != column,
+        kernels: kernels)
+      if second == nil && row == column { block.mirror() }
+      body(block, spare)
     }
   }
 }

@@ -10,6 +10,13 @@ extension TensorOutput {
   public static func write<T: TensorElement>(
     _ elements: [T], shape: [Int]? = nil, to path: String
   ) throws {
+    try elements.withUnsafeBufferPointer { try write($0, shape: shape, to: path) }
+  }
+
+  /// Writes memory in the same way.
+  package static func write<T: TensorElement>(
+    _ elements: UnsafeBufferPointer<T>, shape: [Int]? = nil, to path: String
+  ) throws {
     let output = try TensorOutput(
       creating: path, elementType: T.tensorElementType, shape: shape ?? [elements.count])
     guard output.elementCount == elements.count else {

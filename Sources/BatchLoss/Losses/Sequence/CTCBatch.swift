@@ -8,6 +8,7 @@ struct CTCBatch {
   let count: Int
   /// Frames of an utterance, padding included.
   let time: Int
+  private let columns: Int
   /// Scratch memory that any utterance of the batch needs.
   private(set) var workspaceBytes = 0
 
@@ -61,6 +62,7 @@ struct CTCBatch {
         actual: "\(rows)")
     }
     time = count == 0 ? 0 : rows / count
+    self.columns = columns
     guard columns <= Int(Int32.max) else {
       throw BatchLossError(
         .invalidShape, parameter: "logits", expected: "fewer than 2³¹ classes", actual: "\(columns)")
@@ -102,7 +104,7 @@ struct CTCBatch {
         frames: frames[utterance], labels: labelCounts[utterance], columns: columns)
       workspaceBytes = max(workspaceBytes, layout.bytes)
     }
-    sortByWork(columns: columns)
+    sortByWork()
   }
 
   private func readLabels<Label: FixedWidthInteger>(
@@ -133,20 +135,23 @@ struct CTCBatch {
   /// How many utterances of the order are handed to a worker at a time.
   func utterancesPerBlock(workers: Int) -> Int {
     guard count > 0 else { return 1 }
-    let (longest, total) = (frames[Int(order[0])], (0..<count).reduce(0) { $0 + frames[$1] })
-    return longest * count <= 2 * total ? max(1, count / (32 * workers)) : 1
+    // In floating point, for any number of utterances.
+    let total = (0..<count).reduce(0.0) { $0 + Double(work($1)) }
+    return Double(work(Int(order[0]))) * Double(count) <= 2 * total ? max(1, count / (32 * workers)) : 1
+  }
+
+  /// A measure of what an utterance costs.
+  private func work(_ utterance: Int) -> Int {
+    frames[utterance] * (columns + 16 * labelCounts[utterance] + 64)
   }
 
   /// The longest first, so that no worker is left with a long one at the end.
-  private func sortByWork(columns: Int) {
-    func work(_ utterance: Int32) -> Int {
-      frames[Int(utterance)] * (columns + 16 * labelCounts[Int(utterance)] + 64)
-    }
-    let isSorted = (1..<max(count, 1)).allSatisfy { work(order[$0 - 1]) >= work(order[$0]) }
+  private func sortByWork() {
+    let isSorted = (1..<max(count, 1)).allSatisfy { work(Int(order[$0 - 1])) >= work(Int(order[$0])) }
     guard !isSorted else { return }
     var utterances = UnsafeMutableBufferPointer(start: order, count: count)
     utterances.sort { left, right in
-      let (a, b) = (work(left), work(right))
+      let (a, b) = (work(Int(left)), work(Int(right)))
       return a == b ? left < right : a > b
     }
   }
