@@ -159,7 +159,7 @@ extension SIMD8: KernelVector where Scalar == Double {
   #if BATCHLOSS_X86_V4
     /// A bit for each lane below `count`.
     @inline(__always)
-    private static func lanes(below count: Int) -> UInt8 { UInt8(truncatingIfNeeded: (1 << count) - 1) }
+    private static func lanes(below count: Int) -> UInt8 { UInt8(truncatingIfNeeded: (1 &<< count) - 1) }
   #elseif BATCHLOSS_X86_V3
     /// All bits of each lane below `count`.
     @inline(__always)

@@ -164,7 +164,7 @@ extension SIMD16: KernelVector where Scalar == Float {
   #if BATCHLOSS_X86_V4
     /// A bit for each lane below `count`.
     @inline(__always)
-    private static func lanes(below count: Int) -> UInt16 { UInt16(truncatingIfNeeded: (1 << count) - 1) }
+    private static func lanes(below count: Int) -> UInt16 { UInt16(truncatingIfNeeded: (1 &<< count) - 1) }
   #elseif BATCHLOSS_X86_V3
     /// All bits of each lane below `count`.
     @inline(__always)
