@@ -70,13 +70,19 @@ check-elementary-functions: setup ## Check exp, log and the others at every floa
 	.build/release/BatchLossAccuracy functions
 
 # torch.compile needs a compiler of C++.
-compare compare-commits: PACKAGES += g++
+compare compare-commits check-comparison: PACKAGES += g++
 
 .PHONY: compare
 compare: setup ## Measure against PyTorch and JAX (NAMES="huber ctc" for some); writes docs/benchmarks.md
 	Benchmarks/setup.sh
 	swift build -c release --product bench
 	.venv/bin/python Benchmarks/compare.py $(NAMES)
+
+.PHONY: check-comparison
+check-comparison: setup ## Run every workload of the comparison once with every peer, at a tiny shape
+	Benchmarks/setup.sh
+	swift build -c release --product bench
+	.venv/bin/python Benchmarks/compare.py --smoke
 
 .PHONY: compare-commits
 compare-commits: setup ## Measure the last commit against another (BASE=main NAMES="huber ctc")

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,15 @@ Evaluated = tuple[float, dict[str, np.ndarray]]
 
 
 def main() -> None:
-    options = parse()
+    try:
+        compare(parse())
+    except KeyboardInterrupt:
+        sys.exit("compare: interrupted; rows that were printed are kept")
+    except OSError as error:
+        sys.exit(f"compare: {error}")
+
+
+def compare(options: argparse.Namespace) -> None:
     if options.list:
         for name, workload in WORKLOADS.items():
             shape = " ".join(f"{k}={v}" for k, v in workload.dimensions.items())
@@ -67,9 +75,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="compare", description=__doc__.splitlines()[0])
     parser.add_argument("workloads", nargs="*", help="names, losses, or patterns such as 'softmax-*'")
     parser.add_argument("--bench", type=Path, default=ROOT / ".build/release/bench", help="the bench executable")
-    parser.add_argument("--repeat", type=int, default=None, help="timed rounds (15; smoke: 2)")
-    parser.add_argument("--warmup", type=int, default=2, help="rounds before them")
-    parser.add_argument("--workers", type=int, default=2, help="threads of every participant")
+    parser.add_argument("--repeat", type=at_least(1), default=None, help="timed rounds (15; smoke: 2)")
+    parser.add_argument("--warmup", type=at_least(0), default=2, help="rounds before them")
+    parser.add_argument("--workers", type=at_least(1), default=2, help="threads of every participant")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes, stock allocator, nothing written")
     parser.add_argument("--peers-only", action="store_true", help="without bench; nothing written")
     parser.add_argument("--list", action="store_true", help="name the workloads and stop")
@@ -79,13 +87,22 @@ def parse() -> argparse.Namespace:
     return options
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a number ≥ {least}, got {text}")
+        return int(text)
+
+    return number
+
+
 def select(patterns: list[str]) -> list[Workload]:
-    """A pattern is a name, the name of a loss, or has wildcards."""
+    """A pattern is a name, the name of a workload of `bench list`, or has wildcards."""
     if not patterns:
         return list(WORKLOADS.values())
     chosen: dict[str, Workload] = {}
     for pattern in patterns:
-        found = {n: w for n, w in WORKLOADS.items() if w.loss == pattern or fnmatch.fnmatchcase(n, pattern)}
+        found = {n: w for n, w in WORKLOADS.items() if pattern in w.names or fnmatch.fnmatchcase(n, pattern)}
         if not found:
             sys.exit(f"compare: no workload {pattern}; --list names them")
         chosen |= found
@@ -160,17 +177,25 @@ class Comparison:
         with tempfile.TemporaryDirectory(prefix="compare-") as scratch, contextlib.ExitStack() as stack:
             stack.callback(self.pool.release)
             self.scratch = Path(scratch)
-            self.inputs = self.workload.save_inputs(self.scratch, self.dimensions)
-            reference = self.reference()
+            inputs = self.workload.save_inputs(self.scratch, self.dimensions)
+            checked_shape = self.workload.reduced(self.dimensions, available_memory() // 2)
+            if is_reduced := checked_shape != self.dimensions:
+                (self.scratch / "reduced").mkdir()
+                reduced = self.workload.save_inputs(self.scratch / "reduced", checked_shape)
+            reference = self.reference(reduced if is_reduced else inputs)
             children = {}
             for participant in self.participants():
                 try:
-                    children[participant.label] = self.checked(participant, reference)
+                    child = self.checked(participant, reference, reduced if is_reduced else inputs)
+                    if is_reduced:
+                        self.load(child, inputs)
+                    children[participant.label] = child
                 except ParticipantError as error:
                     self.fail(participant.label, str(error))
             self.time(children)
         return {
             "shape": dict(self.dimensions),
+            "checked_shape": dict(checked_shape),
             "repeat": self.options.repeat,
             "workers": self.options.workers,
             "commit": self.commit,
@@ -188,9 +213,13 @@ class Comparison:
             all_peers = []
         return ([] if self.options.peers_only else [ours(self.options.bench, OURS)]) + all_peers
 
-    def load(self, child: Child) -> None:
-        request = self.workload.load_request(self.inputs, self.options.workers)
+    def load(self, child: Child, inputs: dict[str, str]) -> None:
+        """Replaces what the child holds, and forgets the memory that it took before."""
+        child.reset_peak_memory()
+        request = self.workload.load_request(inputs, self.options.workers)
         child.request("load", variant=child.participant.variant, **request)
+        if child.participant.label in self.outcome:
+            self.outcome[child.participant.label]["loaded_rss_bytes"] = child.peak_memory
 
     @contextlib.contextmanager
     def evaluated(self, child: Child, name: str) -> Iterator[Evaluated]:
@@ -203,13 +232,11 @@ class Comparison:
             for path in files.values():
                 Path(path).unlink()
 
-    def reference(self) -> Evaluated | None:
+    def reference(self, inputs: dict[str, str]) -> Evaluated | None:
         """PyTorch in float64, in a process of its own that ends before the rounds."""
-        if 2 * self.workload.peer_bytes(self.dimensions) > available_memory():
-            return None
         try:
             child = self.pool.child(REFERENCE)
-            self.load(child)
+            self.load(child, inputs)
             with self.evaluated(child, "reference") as (cost, gradients):
                 return cost, {role: np.array(values) for role, values in gradients.items()}
         except ParticipantError as error:
@@ -218,12 +245,12 @@ class Comparison:
         finally:
             self.pool.release_one(REFERENCE)
 
-    def checked(self, participant: Participant, reference: Evaluated | None) -> Child:
+    def checked(self, participant: Participant, reference: Evaluated | None, inputs: dict[str, str]) -> Child:
         """The participant's process, once its values were found to agree."""
         child = self.pool.child(participant)
-        self.load(child)
-        outcome: dict[str, Any] = {"loaded_rss_bytes": child.peak_memory, "unchecked": reference is None}
+        outcome: dict[str, Any] = {"unchecked": reference is None}
         self.outcome[participant.label] = outcome
+        self.load(child, inputs)
         self.describe(participant, child.request("info"))
         with self.evaluated(child, "gradient") as (cost, gradients):
             if reference is not None:

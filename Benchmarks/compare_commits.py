@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from compare import ROOT, note, select
+from compare import ROOT, at_least, note, select
 from participants import Child, Participant, ParticipantError, Times, interleave, ours
 from workloads import Workload
 
@@ -37,9 +37,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("base", help="a git revision")
     parser.add_argument("head", nargs="?", default="HEAD", help="another (HEAD)")
     parser.add_argument("workloads", nargs="*", metavar="NAME", help="as in compare.py")
-    parser.add_argument("--repeat", type=int, default=15)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeat", type=at_least(1), default=15)
+    parser.add_argument("--warmup", type=at_least(0), default=2)
+    parser.add_argument("--workers", type=at_least(1), default=2)
     parser.add_argument("--cache", type=Path, default=ROOT / ".build/commits", help="where builds are kept")
     return parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -102,6 +103,8 @@ class Child:
             )
         except OSError as error:
             raise ParticipantError(f"cannot start {participant.command[0]}: {error.strerror}") from None
+        except subprocess.SubprocessError:
+            raise ParticipantError(f"cannot bind {participant.command[0]} to {workers} CPUs") from None
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         assert self.process.stdin and self.process.stdout
@@ -136,8 +139,9 @@ class Child:
         return 0
 
     def reset_peak_memory(self) -> None:
-        """Forgets what loading and checking took (proc(5), clear_refs)."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        """Forgets what was held before, where the kernel can (proc(5), clear_refs)."""
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def last_words(self) -> str:
         status = self.process.wait()
@@ -156,7 +160,8 @@ class Child:
 def restrict(cpus: set[int]) -> None:
     """In the child: the CPUs it may use, and the wish to be the one that is killed when memory ends."""
     os.sched_setaffinity(0, cpus)
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 # MARK: - Rounds

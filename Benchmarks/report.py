@@ -61,6 +61,8 @@ def main_row(name: str, entry: Entry, peers: list[str]) -> list[str]:
 
 
 def detail_rows(name: str, entry: Entry) -> Iterable[list[str]]:
+    checked = entry.get("checked_shape", entry["shape"])
+    of_fewer = f" ({checked['rows']} rows)" if checked != entry["shape"] else ""
     for label, p in entry["participants"].items():
         if "failed" in p:
             yield [name, label, p["failed"], *[""] * 7]
@@ -74,8 +76,8 @@ def detail_rows(name: str, entry: Entry) -> Iterable[list[str]]:
             times(p["ratio"]),
             f"{mebibytes(p['peak_rss_bytes'])} ({mebibytes(p['peak_rss_bytes'] - p['loaded_rss_bytes'])})",
             f"{p['page_faults']:.0f}" if "page_faults" in p else "",
-            "not checked" if p.get("unchecked") else scientific(p.get("cost_error")),
-            "not checked" if p.get("unchecked") else scientific(p.get("gradient_error")),
+            "not checked" if p.get("unchecked") else scientific(p.get("cost_error")) + of_fewer,
+            "not checked" if p.get("unchecked") else scientific(p.get("gradient_error")) + of_fewer,
         ]
 
 
@@ -172,8 +174,9 @@ def section(results: dict[str, Entry]) -> list[str]:
         "beyond the peak before the first evaluation.",
         "Faults are pages mapped in a run, by the median: the tuned allocator is there to make them 0.",
         "Cost and gradient are errors against PyTorch in float64: relative, and relative to the largest component; of",
-        "batch-hard by their norms, and of semi-hard mining in three rows of four, because rounding decides there which",
-        "of two negatives is chosen.",
+        "batch-hard by their norms, and of semi-hard mining in three rows of four, because rounding decides there",
+        "which of two negatives is chosen. Where a reference of the whole batch would not fit into memory, ours is",
+        "checked on the number of rows in brackets.",
         "",
         "</details>",
     ]
@@ -183,6 +186,8 @@ def write(results: Path, order: list[str], docs: Path) -> None:
     stored = json.loads(results.read_text())
     known = {name: stored[name] for name in order if name in stored}
     lines = [line for group in grouped(known) for line in ["", *section(group)]]
+    if missing := [name for name in order if name not in known]:
+        lines += ["", f"Not measured yet: {', '.join(missing)}."]
     page = docs / "benchmarks.md"
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -54,6 +54,19 @@ class Workload:
         shape = "x".join(str(size) for size in self.dimensions.values())
         return "-".join(filter(None, [self.loss, self.variant, shape]))
 
+    @property
+    def names(self) -> set[str]:
+        """Of this workload in `bench list`: that of the loss, or with what distinguishes a variant."""
+        if self.variant:
+            return {f"{self.loss}-{self.variant}"}
+        return {self.loss, f"{self.loss}-suite"}
+
+    def reduced(self, dimensions: Dimensions, memory: int) -> Dimensions:
+        """The shape with as many rows as a reference in float64 can hold."""
+        while 2 * self.peer_bytes(dimensions) > memory:
+            dimensions = {**dimensions, "rows": dimensions["rows"] // 2}
+        return dimensions
+
     def save_inputs(self, directory: Path, dimensions: Dimensions) -> dict[str, str]:
         """The same values on every call and machine, as files by role."""
         random = np.random.default_rng(list(self.name.encode()))

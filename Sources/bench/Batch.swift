@@ -50,6 +50,9 @@ final class Batch<Scalar: LossScalar> {
   /// One evaluation.
   func run() throws -> LossOutcome { try entry.evaluator.evaluate(problem) }
 
+  /// Bytes of the inputs that are kept to be put back, which an evaluation in place does not need.
+  var bytesToRestore: Int { originals.reduce(0) { $0 + $1.values.count } * MemoryLayout<Scalar>.stride }
+
   /// Puts inputs back that an evaluation in place has replaced.
   func restore() {
     for (role, values) in originals { _ = problem.gradients[role]!.update(from: values) }

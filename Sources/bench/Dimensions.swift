@@ -47,6 +47,9 @@ struct ShapeOptions: ParsableArguments {
     return result
   }
 
+  /// Whether the workload has every dimension that was given.
+  func suit(_ workload: Workload) -> Bool { given.keys.allSatisfy { workload.dimension($0) != nil } }
+
   /// The shapes of a workload with what was given in place of its own; one shape if anything was.
   func shapes(of workload: Workload) throws -> [Dimensions] {
     try given.isEmpty ? workload.shapes : [workload.shape(with: given)]
@@ -54,12 +57,17 @@ struct ShapeOptions: ParsableArguments {
 }
 
 extension Workload {
+  /// The dimension of that name, which columns may have another of.
+  func dimension(_ name: Dimensions.Name) -> Dimensions.Name? {
+    shapes[0].values[name] != nil ? name : name == columnsName ? .columns : nil
+  }
+
   /// The default shape with some sizes in place of its own.
   func shape(with sizes: [Dimensions.Name: Int]) throws -> Dimensions {
     var values = shapes[0].values
     for (name, value) in sizes {
       guard value > 0 else { throw UsageError("--\(name.rawValue): expected a number > 0, got \(value)") }
-      guard let own = values[name] != nil ? name : name == columnsName ? .columns : nil else {
+      guard let own = dimension(name) else {
         throw UsageError("--\(name.rawValue) is no dimension of \(self.name), whose shape is \(shapes[0])")
       }
       guard own == name || sizes[own] == nil else {

@@ -59,7 +59,7 @@ struct Measurement: Encodable {
       isa: try InstructionSet.current.rawValue, medianMilliseconds: median * 1e3,
       minimumMilliseconds: times[0] * 1e3, spread: (times[times.count - 1] - times[0]) / median, bytes: bytes,
       flops: flops, limitMilliseconds: limit * 1e3, fractionOfLimit: limit / median,
-      peakResidentBytes: ResidentMemory.peak, cost: cost)
+      peakResidentBytes: ResidentMemory.peak - batch.bytesToRestore, cost: cost)
   }
 }
 

@@ -43,8 +43,16 @@ struct MeasurementOptions: ParsableArguments {
 
   var traffic: Limits.Traffic { costOnly ? .cost : inPlace ? .inPlace : .gradient }
 
-  /// Refuses to evaluate in place what cannot be.
+  /// Whether the workload has the form asked for.
+  func suit(_ workload: Workload) -> Bool {
+    (!inPlace || workload.evaluatesInPlace) && (!costOnly || workload.hasGradient)
+  }
+
+  /// Refuses a form that the workload does not have.
   func check(_ workload: Workload) throws {
+    guard !costOnly || workload.hasGradient else {
+      throw UsageError("--cost-only: \(workload.name) has no gradient to leave out")
+    }
     guard !inPlace || workload.evaluatesInPlace else {
       throw UsageError("--in-place: \(workload.name) needs memory of its own for gradients")
     }

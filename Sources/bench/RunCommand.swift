@@ -6,7 +6,7 @@ import Foundation
 /// `bench run`.
 struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "run", abstract: "Measures workloads: all, or those named.")
+    commandName: "run", abstract: "Measures workloads: those named, or all to which the options apply.")
 
   @Argument(help: "Workloads; bench list names them.") var names: [String] = []
   @OptionGroup(title: "Shape") var shape: ShapeOptions
@@ -17,7 +17,11 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     // Every name and shape is checked before the first measurement.
-    let workloads = names.isEmpty ? Workload.all : try names.map(Workload.named)
+    let workloads =
+      names.isEmpty
+      ? Workload.all.filter { options.suit($0) && shape.suit($0) }
+      : try names.map(Workload.named)
+    guard !workloads.isEmpty else { throw UsageError("no workload has the dimensions and forms asked for") }
     let work = try workloads.flatMap { workload in
       try options.check(workload)
       return try shape.shapes(of: workload).map { (workload, $0) }

@@ -8,14 +8,16 @@ struct ScaleCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "scale",
     abstract: "Measures a workload at every combination of the given sizes and numbers of workers.",
-    discussion: "Prints CSV. A dimension that is not given keeps its size in bench list.")
+    discussion: """
+      Prints CSV, and the header to standard error. A dimension that is not given keeps its size in bench list.
+      """)
 
   @Argument(help: "The workload.") var name: String
   @OptionGroup(title: "Sizes") var sizes: SizeOptions
   @Option(parsing: .upToNextOption, help: "Numbers of workers.") var workerCounts: [Int] = []
   @OptionGroup(title: "Machine") var machine: MachineOptions
   @OptionGroup(title: "Measurement") var options: MeasurementOptions
-  @Flag(help: "Print one JSON object a line instead of CSV; the header goes to standard error.") var json = false
+  @Flag(help: "Print one JSON object a line instead of CSV.") var json = false
 
   func run() throws {
     let workload = try Workload.named(name)
@@ -41,17 +43,16 @@ struct ScaleCommand: ParsableCommand {
         (["name"] + dimensions.map(\.rawValue)
           + [
             "scalar", "workers", "isa", "median_ms", "min_ms", "spread", "bytes", "flops", "limit_ms",
-            "fraction_of_limit", "peak_rss_bytes",
+            "fraction_of_limit", "peak_rss_bytes", "cost",
           ]).joined(separator: ","))
     }
     for engine in engines {
       let limits = try Limits(
         engine: engine, traffic: options.traffic, products: shapes.contains { workload.flops($0) > 0 },
         as: Scalar.self)
-      if json {
-        Header(engine: engine, scalar: machine.scalar, isa: try InstructionSet.current, limits: limits)
-          .print(json: true)
-      }
+      // To standard error in both forms, which leaves rows alone on standard output.
+      Header(engine: engine, scalar: machine.scalar, isa: try InstructionSet.current, limits: limits)
+        .print(json: true)
       for shape in shapes {
         let row = try Measurement.measure(
           workload, shape, options, configuration: engine.configuration, limits: limits, as: Scalar.self)
@@ -65,7 +66,7 @@ struct ScaleCommand: ParsableCommand {
     let cells: [Any] =
       [row.name] + sizes + [
         row.scalar, row.workers, row.isa, row.medianMilliseconds, row.minimumMilliseconds, row.spread, row.bytes,
-        row.flops, row.limitMilliseconds, row.fractionOfLimit, row.peakResidentBytes,
+        row.flops, row.limitMilliseconds, row.fractionOfLimit, row.peakResidentBytes, row.cost,
       ]
     return cells.map { "\($0)" }.joined(separator: ",")
   }

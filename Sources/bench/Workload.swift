@@ -42,6 +42,9 @@ struct Workload: Sendable {
     return costOnly ? cost : cost + gradients
   }
 
+  /// Whether any of its inputs is differentiable; the traffic of one without is the same with `--cost-only`.
+  var hasGradient: Bool { inputs(shapes[0]).contains(where: \.isDifferentiable) }
+
   static func named(_ name: String) throws -> Workload {
     guard let workload = all.first(where: { $0.name == name }) else {
       throw UsageError("'\(name)' is no workload; bench list names them")
