@@ -241,8 +241,17 @@ extension SIMD16: KernelVector where Scalar == Float {
 
   @inline(__always)
   static func exchangeQuads(_ a: inout Self, _ b: inout Self, _ c: inout Self, _ d: inout Self) {
-    #if BATCHLOSS_X86_V3
-      // Eight shuffles for each half, where LLVM puts the pairs together lane by lane.
+    // Eight shuffles, where LLVM puts the pairs together lane by lane.
+    #if BATCHLOSS_X86_V4
+      func pairs(_ x: Self) -> SIMD8<Double> { unsafeBitCast(x, to: SIMD8<Double>.self) }
+      func singles(_ x: SIMD8<Double>) -> Self { unsafeBitCast(x, to: Self.self) }
+      let (ab, cd) = (pairs(_mm512_unpacklo_ps(a, b)), pairs(_mm512_unpacklo_ps(c, d)))
+      let (ab2, cd2) = (pairs(_mm512_unpackhi_ps(a, b)), pairs(_mm512_unpackhi_ps(c, d)))
+      a = singles(_mm512_unpacklo_pd(ab, cd))
+      b = singles(_mm512_unpackhi_pd(ab, cd))
+      c = singles(_mm512_unpacklo_pd(ab2, cd2))
+      d = singles(_mm512_unpackhi_pd(ab2, cd2))
+    #elseif BATCHLOSS_X86_V3
       let low = quads(a.lowHalf, b.lowHalf, c.lowHalf, d.lowHalf)
       let high = quads(a.highHalf, b.highHalf, c.highHalf, d.highHalf)
       a = Self(lowHalf: low.0, highHalf: high.0)

@@ -31,25 +31,41 @@ enum ClassLabels {
 
     @inline(__always)
     func convert<Label: FixedWidthInteger>(_ labels: UnsafePointer<Label>) throws(BatchLossError) -> Int {
-      let ignored = self.ignored.flatMap { Label(exactly: $0) }
-      let (hasIgnored, ignoredLabel) = (ignored != nil, ignored ?? 0)
-      var kept = 0
-      for row in 0..<count {
-        // A label that fits in no `Int` is no class.
-        let label = Int(clamping: labels[row])
-        if hasIgnored && labels[row] == ignoredLabel {
-          classes[row] = -1
-        } else if label >= 0 && label < columns {
+      let limit = Int64(columns) - 1
+      var ignoredCount = 0
+      // Of numbers one of which is negative where a label is no class: added up without a comparison, so that vectors
+      // of every instruction set do it. Which label is wrong is looked for once it is known that one is.
+      var signs: Int64 = 0
+      if let ignored = ignored.flatMap({ Label(exactly: $0) }) {
+        for row in 0..<count {
+          let label = Int64(clamping: labels[row])
+          let isIgnored = labels[row] == ignored
+          ignoredCount &+= isIgnored ? 1 : 0
+          let checked = isIgnored ? 0 : label
+          signs |= checked | (limit &- checked)
+          classes[row] = isIgnored ? -1 : Int32(truncatingIfNeeded: label)
+        }
+      } else {
+        for row in 0..<count {
+          let label = Int64(clamping: labels[row])
+          signs |= label | (limit &- label)
           classes[row] = Int32(truncatingIfNeeded: label)
-          kept += 1
-        } else {
-          let exception = self.ignored.map { " or the ignore index \($0)" } ?? ""
-          throw BatchLossError(
-            .invalidLabel, parameter: "targets",
-            expected: "a class from 0 to \(columns - 1)\(exception) in row \(row)", actual: "\(labels[row])")
         }
       }
-      return kept
+      guard signs < 0 else { return count - ignoredCount }
+      throw mistake(in: labels)
+    }
+
+    /// The error that names the first label that is no class.
+    private func mistake<Label: FixedWidthInteger>(in labels: UnsafePointer<Label>) -> BatchLossError {
+      let row = (0..<count).first { row in
+        let label = Int64(clamping: labels[row])
+        return (label < 0 || label >= columns) && labels[row] != ignored.flatMap { Label(exactly: $0) }
+      }!
+      let exception = ignored.map { " or the ignore index \($0)" } ?? ""
+      return BatchLossError(
+        .invalidLabel, parameter: "targets",
+        expected: "a class from 0 to \(columns - 1)\(exception) in row \(row)", actual: "\(labels[row])")
     }
   }
 }
