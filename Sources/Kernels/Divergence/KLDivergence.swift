@@ -140,6 +140,20 @@ private func klDivergenceRow<V: KernelVector>(
 
   // d(T²·KL)/dx, in which one T comes from the logits' division.
   let scale = arguments.gradientScale * weight
+  // That of the targets first, which reads the input: the input's may take its place.
+  if let gradients = arguments.targetGradient {
+    let gradient = gradients + row * arguments.targetGradientStride
+    let outer = V(lane: V.Lane(scale * arguments.temperature / targetSum))
+    let shift = V(lane: V.Lane(inputLog - targetLog - divergence))
+    forEachVector(
+      from: 0, to: columns, destination: gradient, streams: arguments.streams, as: V.self
+    ) { index, lanes in
+      let p = loadLanes(targetExponentials + index, lanes, as: V.self)
+      let logP = (loadLanes(target + index, lanes, as: V.self) - uShift) * uScale
+      let logQ = (loadLanes(input + index, lanes, as: V.self) - xShift) * xScale
+      return (p * outer * ((logP - logQ) + shift)).replacing(with: V(lane: 0), where: p .== V(lane: 0))
+    }
+  }
   if let gradients = arguments.inputGradient {
     let gradient = gradients + row * arguments.inputGradientStride
     let outer = arguments.inputForm == .logits ? scale * arguments.temperature : scale * square
@@ -160,19 +174,6 @@ private func klDivergenceRow<V: KernelVector>(
     case .logits: write { loadLanes(targetExponentials + $0, $1, as: V.self) }
     case .probabilities: write { loadLanes(target + $0, $1, as: V.self) }
     case .logProbabilities: write { V.exp(loadLanes(target + $0, $1, as: V.self)) }
-    }
-  }
-  if let gradients = arguments.targetGradient {
-    let gradient = gradients + row * arguments.targetGradientStride
-    let outer = V(lane: V.Lane(scale * arguments.temperature / targetSum))
-    let shift = V(lane: V.Lane(inputLog - targetLog - divergence))
-    forEachVector(
-      from: 0, to: columns, destination: gradient, streams: arguments.streams, as: V.self
-    ) { index, lanes in
-      let p = loadLanes(targetExponentials + index, lanes, as: V.self)
-      let logP = (loadLanes(target + index, lanes, as: V.self) - uShift) * uScale
-      let logQ = (loadLanes(input + index, lanes, as: V.self) - xShift) * xScale
-      return (p * outer * ((logP - logQ) + shift)).replacing(with: V(lane: 0), where: p .== V(lane: 0))
     }
   }
   return weight * square * divergence

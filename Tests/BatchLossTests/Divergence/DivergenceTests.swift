@@ -394,6 +394,56 @@ struct DivergenceTests {
     }
   }
 
+  @Test("In place and in new matrices as in matrices given", arguments: [1, 7, 64, 1003, 5000, 40_000])
+  func otherForms(_ columns: Int) throws {
+    for (index, form) in DivergenceProblem.forms.enumerated() {
+      for rows in [1, columns > 1003 ? 3 : 90] {
+        let problem = DivergenceProblem.random(
+          rows: rows, columns: columns, input: form.input, targets: form.targets, weighted: true,
+          seed: UInt64(index))
+        try checkOtherForms(problem, Float.self)
+        try checkOtherForms(problem, Double.self)
+      }
+    }
+    // Large enough for stores that bypass the cache.
+    if columns == 1003 {
+      for form in DivergenceProblem.forms {
+        try checkOtherForms(
+          .random(rows: 4200, columns: columns, input: form.input, targets: form.targets), Float.self)
+      }
+    }
+  }
+
+  private func checkOtherForms<Scalar: LossScalar>(_ problem: DivergenceProblem, _: Scalar.Type) throws {
+    let expected = try DivergenceRun<Scalar>(problem)()
+    let loss = try KLDivergence(
+      input: problem.inputForm == .logits ? .logits : .logProbabilities,
+      targets: KLDivergence.Targets(rawValue: problem.targetForm.rawValue)!)
+    let columns = problem.columns
+    var input = converted(problem.input, to: Scalar.self)
+    let targets = converted(problem.targets, to: Scalar.self)
+    let numbers = problem.weights.map { converted($0, to: Scalar.self) }
+    let one = try loss.costAndGradient(
+      input.matrix(columns: columns), targets: targets.matrix(columns: columns), weights: numbers?.span)
+    #expect(one.cost == expected.cost && haveSameBits(one.gradient.elements, expected.gradient))
+    guard problem.targetForm == .logits else {
+      let cost = try loss.evaluateInPlace(
+        input.mutableMatrix(columns: columns), targets: targets.matrix(columns: columns), weights: numbers?.span)
+      #expect(cost == expected.cost && haveSameBits(input, expected.gradient))
+      return
+    }
+    let both = try loss.costAndGradients(
+      input.matrix(columns: columns), targets: targets.matrix(columns: columns), weights: numbers?.span)
+    #expect(both.cost == expected.cost && haveSameBits(both.gradient.elements, expected.gradient))
+    #expect(haveSameBits(both.targetGradient.elements, expected.targetGradient))
+    var targetGradient = targets
+    let cost = try loss.evaluateInPlace(
+      input.mutableMatrix(columns: columns), targets: targets.matrix(columns: columns), weights: numbers?.span,
+      targetGradient: targetGradient.mutableMatrix(columns: columns))
+    #expect(cost == expected.cost && haveSameBits(input, expected.gradient))
+    #expect(haveSameBits(targetGradient, expected.targetGradient))
+  }
+
   @Test("Gradients that bypass the cache are complete")
   func streaming() throws {
     var run = DivergenceRun<Float>(

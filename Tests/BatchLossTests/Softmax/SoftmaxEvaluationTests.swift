@@ -153,6 +153,15 @@ struct SoftmaxEvaluationTests {
     #expect(both.cost == expected.cost)
     #expect(both.gradient.rows == 7)
     #expect(haveSameBits(both.gradient.elements, expected.gradient))
+
+    let shares = logits.map { $0 * $0 }
+    var gradient = logits
+    let cost = try SoftmaxCrossEntropy().evaluate(
+      logits.matrix(columns: 12), probabilities: shares.matrix(columns: 12),
+      gradient: gradient.mutableMatrix(columns: 12))
+    let soft = try SoftmaxCrossEntropy().costAndGradient(
+      logits.matrix(columns: 12), probabilities: shares.matrix(columns: 12))
+    #expect(soft.cost == cost && haveSameBits(soft.gradient.elements, gradient))
   }
 
   @Test("Labels of every integer type")

@@ -144,6 +144,19 @@ public struct SoftmaxCrossEntropy: Hashable, Sendable {
     ).run(probabilities: probabilities.memory)
   }
 
+  /// The cost of a batch and its gradient in a new matrix; targets are distributions.
+  public func costAndGradient<Scalar: LossScalar>(
+    _ logits: borrowing MatrixView<Scalar>, probabilities: borrowing MatrixView<Scalar>,
+    classWeights: Span<Scalar>? = nil, weights: Span<Scalar>? = nil,
+    reduction: Reduction = .mean, engine: Engine = .shared
+  ) throws(BatchLossError) -> (cost: Cost, gradient: Matrix<Scalar>) {
+    var gradient = try Matrix<Scalar>(rows: logits.rows, columns: logits.columns)
+    let cost = try evaluate(
+      logits, probabilities: probabilities, classWeights: classWeights, weights: weights, reduction: reduction,
+      gradient: gradient.mutableView, engine: engine)
+    return (cost, gradient)
+  }
+
   private func evaluation<Scalar: LossScalar>(
     _ logits: RowMajor<Scalar>, classWeights: UnsafeBufferPointer<Scalar>?, weights: UnsafeBufferPointer<Scalar>?,
     reduction: Reduction, denominator: Double?, losses: UnsafeMutableBufferPointer<Scalar>?,

@@ -89,6 +89,49 @@ public struct KLDivergence: Hashable, Sendable {
       gradient: memory(of: gradient), targetGradient: memory(of: targetGradient), engine: engine
     ).run()
   }
+
+  /// The cost of a batch whose input is replaced by the gradient; that of the targets, which must be logits, goes
+  /// elsewhere.
+  ///
+  /// As `evaluate`, without a second buffer.
+  @discardableResult
+  public func evaluateInPlace<Scalar: LossScalar>(
+    _ input: consuming MutableMatrixView<Scalar>, targets: borrowing MatrixView<Scalar>,
+    weights: Span<Scalar>? = nil, reduction: Reduction = .batchMean, denominator: Double? = nil,
+    losses: consuming MutableSpan<Scalar>? = nil, targetGradient: consuming MutableMatrixView<Scalar>? = nil,
+    engine: Engine = .shared
+  ) throws(BatchLossError) -> Cost {
+    try KLDivergenceEvaluation(
+      loss: self, input: input.memory, targets: targets.memory, weights: pointerIfPresent(to: weights),
+      reduction: reduction, denominator: denominator, losses: memory(of: &losses),
+      gradient: input.memory, targetGradient: memory(of: targetGradient), engine: engine
+    ).run()
+  }
+
+  /// The cost of a batch and its gradient by the input in a new matrix.
+  public func costAndGradient<Scalar: LossScalar>(
+    _ input: borrowing MatrixView<Scalar>, targets: borrowing MatrixView<Scalar>,
+    weights: Span<Scalar>? = nil, reduction: Reduction = .batchMean, engine: Engine = .shared
+  ) throws(BatchLossError) -> (cost: Cost, gradient: Matrix<Scalar>) {
+    var gradient = try Matrix<Scalar>(rows: input.rows, columns: input.columns)
+    let cost = try evaluate(
+      input, targets: targets, weights: weights, reduction: reduction, gradient: gradient.mutableView,
+      engine: engine)
+    return (cost, gradient)
+  }
+
+  /// The cost of a batch and both gradients in new matrices; the targets must be logits.
+  public func costAndGradients<Scalar: LossScalar>(
+    _ input: borrowing MatrixView<Scalar>, targets: borrowing MatrixView<Scalar>,
+    weights: Span<Scalar>? = nil, reduction: Reduction = .batchMean, engine: Engine = .shared
+  ) throws(BatchLossError) -> (cost: Cost, gradient: Matrix<Scalar>, targetGradient: Matrix<Scalar>) {
+    var gradient = try Matrix<Scalar>(rows: input.rows, columns: input.columns)
+    var targetGradient = try Matrix<Scalar>(rows: targets.rows, columns: targets.columns)
+    let cost = try evaluate(
+      input, targets: targets, weights: weights, reduction: reduction, gradient: gradient.mutableView,
+      targetGradient: targetGradient.mutableView, engine: engine)
+    return (cost, gradient, targetGradient)
+  }
 }
 
 /// One call of ``KLDivergence``.
