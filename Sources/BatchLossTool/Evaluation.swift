@@ -92,6 +92,8 @@ struct Evaluation {
     _ leading: Input, _ outputs: Outputs<Scalar>
   ) throws -> LossOutcome {
     let readers = Dictionary(uniqueKeysWithValues: inputs.map { ($0.role, RowReader<Scalar>($0)) })
+    // Readers own what they widen, and problems only point to it.
+    defer { withExtendedLifetime(readers) {} }
     let widest = inputs.map(\.columns).max() ?? 1
     let rowsPerPart = entry.isRowWise ? max(1, Self.partSize / max(1, widest)) : max(1, leading.rows)
     guard leading.rows > rowsPerPart else {
