@@ -11,6 +11,7 @@ trap 'rm -rf "$work" "$made"' EXIT
 
 # Inputs that the examples lack: coins as many as the digits' logits, and 6 utterances of 4 frames and 10 classes.
 python3 - "$digits/logits.npy" "$made" <<'PYTHON'
+import struct
 import sys
 
 source, folder = sys.argv[1:]
@@ -31,6 +32,15 @@ write("log-probabilities", "<f4", (1797, 10), b"\0\0\x80\xbf" * 17970)
 write("utterances", "<f4", (6, 4, 10), logits[: 6 * 4 * 10 * 4])
 write("words", "|u1", (6, 2), bytes(range(1, 7)) * 2)
 write("fewer-centers", "<f4", (5, 16), b"\0\0\x80\x3f" * 80)
+
+# Pairs, and too many for one part: 65636 rows that repeat 100.
+for place, name in enumerate(("first", "second")):
+    rows = struct.pack("<25600e", *((i * (i + place) * 7 % 101 - 50) / 400 for i in range(25600)))
+    write(name, "<f2", (100, 256), rows)
+    write("many-" + name, "<f2", (65636, 256), rows * 656 + rows[: 36 * 512])
+same = bytes(i * i % 7 % 2 for i in range(100))
+write("same", "|u1", (100,), same)
+write("many-same", "|u1", (65636,), same * 656 + same[:36])
 PYTHON
 
 mistakes=0
@@ -160,6 +170,26 @@ evaluated "binary-cross-entropy --probabilities $made/probabilities.npy --target
 evaluated "kl-divergence --log-probabilities $made/log-probabilities.npy --target-logits $digits/logits.npy" \
   "log-probabilities.npy target-logits.npy"
 evaluated "softmax-cross-entropy --logits $digits/logits.npy --targets $digits/labels.npy --label-smoothing 0.1" logits.npy
+
+# Pairs in two parts give what the rows that they repeat give.
+for size in "" many-; do
+  "$tool" evaluate contrastive --first "$made/${size}first.npy" --second "$made/${size}second.npy" \
+    --same "$made/${size}same.npy" --reduction sum --gradients "$made/${size}gradients" \
+    --losses "$made/${size}losses.npy" --json >"$made/${size}row.json"
+done
+python3 - "$made" <<'PYTHON'
+import json
+import sys
+
+folder = sys.argv[1]
+few, many = (json.load(open(f"{folder}/{size}row.json")) for size in ("", "many-"))
+assert (few["valid"], many["valid"], many["denominator"]) == (100, 65636, 1), (few, many)
+assert 0 < few["active"] and 656 * few["active"] <= many["active"] <= 657 * few["active"], (few, many)
+for name, width in (("losses", 4), ("gradients/first", 1024), ("gradients/second", 1024)):
+    row, rows = (open(f"{folder}/{size}{name}.npy", "rb").read()[128:] for size in ("", "many-"))
+    assert rows == row * 656 + row[: 36 * width], name
+assert 656 * few["sum"] < many["sum"] < 657 * few["sum"], (few, many)
+PYTHON
 
 "$tool" distances "${matrix[@]}" --json | python3 -c 'import json, sys
 row = json.loads(sys.stdin.read())

@@ -47,6 +47,8 @@ struct Evaluation {
     inputs.first { input in entry.roles.contains { $0.role == input.role && $0.isDifferentiable } }
   }
 
+  private var isRowWise: Bool { entry.isRowWise(given: inputs.map(\.role)) }
+
   private func validateShapes() throws {
     guard let leading else {
       let names = entry.roles.filter(\.isDifferentiable).map { "--" + $0.role.rawValue }
@@ -69,9 +71,7 @@ struct Evaluation {
     let leading = leading!
     let outputs = try Outputs<Scalar>(
       lossesPath: lossesPath, gradientsDirectory: gradientsDirectory, entry: entry, inputs: inputs,
-      leading: leading,
-      options: options
-    )
+      leading: leading, isRowWise: isRowWise, options: options)
     do {
       let start = DispatchTime.now()
       let outcome = try evaluate(leading, outputs)
@@ -92,8 +92,10 @@ struct Evaluation {
     _ leading: Input, _ outputs: Outputs<Scalar>
   ) throws -> LossOutcome {
     let readers = Dictionary(uniqueKeysWithValues: inputs.map { ($0.role, RowReader<Scalar>($0)) })
+    // Readers own what they widen, and problems only point to it.
+    defer { withExtendedLifetime(readers) {} }
     let widest = inputs.map(\.columns).max() ?? 1
-    let rowsPerPart = entry.isRowWise ? max(1, Self.partSize / max(1, widest)) : max(1, leading.rows)
+    let rowsPerPart = isRowWise ? max(1, Self.partSize / max(1, widest)) : max(1, leading.rows)
     guard leading.rows > rowsPerPart else {
       var problem = try problem(0..<leading.rows, readers, roles: nil, outputs)
       problem.reduction = reduction
@@ -105,7 +107,7 @@ struct Evaluation {
     }
     inputs.forEach { $0.tensor.adviseSequential() }
     let denominator = try denominator(parts, readers, columns: leading.columns)
-    var sum = 0.0
+    var outcome = LossOutcome(cost: Cost(sum: 0, denominator: denominator))
     let progress = Progress(total: leading.rows, label: entry.name)
     for part in parts {
       var problem = try problem(part, readers, roles: nil, denominator == 0 ? nil : outputs)
@@ -113,7 +115,7 @@ struct Evaluation {
       problem.reduction = .sum
       problem.denominator = denominator == 0 ? nil : denominator
       do throws(BatchLossError) {
-        sum += try entry.evaluator.evaluate(problem).cost.sum
+        outcome.add(try entry.evaluator.evaluate(problem))
       } catch {
         throw UsageError("\(error), in the part that starts at row \(part.lowerBound)")
       }
@@ -122,7 +124,7 @@ struct Evaluation {
       progress.advance(to: part.upperBound)
     }
     progress.finish()
-    return LossOutcome(cost: Cost(sum: sum, denominator: denominator))
+    return outcome
   }
 
   /// The divisor of the whole batch, from labels and weights; only `.meanOverActive` reads all inputs.

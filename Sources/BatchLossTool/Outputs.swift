@@ -14,11 +14,11 @@ struct Outputs<Scalar: LossScalar & TensorElement> {
 
   init(
     lossesPath: String?, gradientsDirectory: String?, entry: LossEntry, inputs: [Input], leading: Input,
-    options: LossOptions
+    isRowWise: Bool, options: LossOptions
   ) throws {
     let type = Scalar.tensorElementType
     lossesColumns = entry.sample == .element ? leading.columns : 1
-    isWhole = !entry.isRowWise
+    isWhole = !isRowWise
     let shape = entry.lossesShape(leading: leading.tensor.shape, options: options)
     lossesOutput = try lossesPath.map {
       try TensorOutput(creating: $0, elementType: type, shape: shape)

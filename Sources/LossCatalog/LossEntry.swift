@@ -36,8 +36,8 @@ package struct LossEntry: Sendable {
   }
 
   package let sample: Sample
-  /// Whether rows can be evaluated in parts.
-  package let isRowWise: Bool
+  /// Whether rows have losses of their own where none of the inputs is a batch of `embeddings`.
+  private let isRowWise: Bool
   package let evaluator: any LossEvaluator
 
   package init(
@@ -54,6 +54,9 @@ package struct LossEntry: Sendable {
     self.isRowWise = isRowWise
     self.evaluator = evaluator
   }
+
+  /// Whether the rows of these inputs can be evaluated in parts: embeddings are compared with each other.
+  package func isRowWise(given roles: [Role]) -> Bool { isRowWise && !roles.contains(.embeddings) }
 
   /// The shape of the losses of a batch, from the shape of the input that leads it.
   package func lossesShape(leading: [Int], options: LossOptions) -> [Int] {

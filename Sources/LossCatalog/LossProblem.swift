@@ -42,6 +42,16 @@ package struct LossOutcome: Sendable {
     self.cost = cost
     self.details = details
   }
+
+  /// The sum and the counts of a further part of the batch.
+  package mutating func add(_ part: LossOutcome) {
+    cost = Cost(sum: cost.sum + part.cost.sum, denominator: cost.denominator)
+    if details.isEmpty {
+      details = part.details
+    } else {
+      for index in details.indices { details[index].value += part.details[index].value }
+    }
+  }
 }
 
 // MARK: - Reading a problem

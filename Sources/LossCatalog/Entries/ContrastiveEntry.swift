@@ -8,12 +8,11 @@ extension LossEntry {
       RoleUse(.embeddings, .matrix, required: false, differentiable: true),
       RoleUse(.labels, .labels, required: false),
     ],
-    options: [.margin, .distance, .linear, .positiveMargin], isRowWise: false, evaluator: ContrastiveEvaluator())
+    options: [.margin, .distance, .linear, .positiveMargin], evaluator: ContrastiveEvaluator())
 
   static let cosineEmbedding = LossEntry(
     name: "cosine-embedding", formula: "1 − cos of similar pairs, max(0, cos − margin) of others",
-    roles: RoleUse.pairs(required: true), options: [.margin], isRowWise: false,
-    evaluator: CosineEmbeddingEvaluator())
+    roles: RoleUse.pairs(required: true), options: [.margin], evaluator: CosineEmbeddingEvaluator())
 }
 
 extension RoleUse {
@@ -27,7 +26,7 @@ extension RoleUse {
   }
 }
 
-private struct ContrastiveEvaluator: LossEvaluator {
+private struct ContrastiveEvaluator: WeightedRowsEvaluator {
   func evaluate<Scalar: LossScalar>(_ problem: LossProblem<Scalar>) throws(BatchLossError) -> LossOutcome {
     let options = problem.options
     let loss = try ContrastiveLoss(
@@ -54,7 +53,7 @@ private struct ContrastiveEvaluator: LossEvaluator {
   }
 }
 
-private struct CosineEmbeddingEvaluator: LossEvaluator {
+private struct CosineEmbeddingEvaluator: WeightedRowsEvaluator {
   func evaluate<Scalar: LossScalar>(_ problem: LossProblem<Scalar>) throws(BatchLossError) -> LossOutcome {
     let loss = try CosineEmbeddingLoss(margin: problem.options.number(.margin, default: 0))
     let first = try problem.matrix(.first)

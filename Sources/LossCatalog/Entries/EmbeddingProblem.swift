@@ -27,6 +27,15 @@ extension LossProblem {
   }
 }
 
+/// A loss whose given rows count by their weights alone.
+protocol WeightedRowsEvaluator: LossEvaluator {}
+
+extension WeightedRowsEvaluator {
+  func denominator<Scalar: LossScalar>(
+    _ problem: LossProblem<Scalar>, rows: Int, columns: Int, reduction: Reduction
+  ) -> Double { rowDenominator(problem.span(.weights), rows: rows, reduction: reduction) }
+}
+
 extension LossOptions {
   func distance() throws(BatchLossError) -> EmbeddingDistance { try choice(.distance, default: .euclidean) }
 }

@@ -12,11 +12,10 @@ extension LossEntry {
       RoleUse(.embeddings, .matrix, required: false, differentiable: true),
       RoleUse(.labels, .labels, required: false),
     ],
-    options: [.margin, .mining, .distance, .swap, .smooth, .squared], isRowWise: false,
-    evaluator: TripletEvaluator())
+    options: [.margin, .mining, .distance, .swap, .smooth, .squared], evaluator: TripletEvaluator())
 }
 
-private struct TripletEvaluator: LossEvaluator {
+private struct TripletEvaluator: WeightedRowsEvaluator {
   func evaluate<Scalar: LossScalar>(_ problem: LossProblem<Scalar>) throws(BatchLossError) -> LossOutcome {
     let options = problem.options
     let loss = try TripletLoss(

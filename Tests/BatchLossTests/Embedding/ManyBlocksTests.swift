@@ -194,6 +194,10 @@ import Testing
     try loss.evaluate(
       x.matrix(columns: 2), labels: labels.span, reduction: .batchMean, losses: losses.mutableSpan,
       gradient: gradient.mutableMatrix(columns: 2))
+    let embeddings = x.map(Float.init)
+    let single = try loss.evaluate(embeddings.matrix(columns: 2), labels: labels.span, reduction: .batchMean)
+    let sum = losses.reduce(0, +)
+    #expect(relativeError(single.cost.sum, sum) < 1e-5)
     for a in stride(from: 0, to: rows, by: 231) {
       let d = (0..<rows).map { referenceDistance(x[2 * a..<2 * a + 2], x[2 * $0..<2 * $0 + 2], .euclidean) }
       var sum = 0.0

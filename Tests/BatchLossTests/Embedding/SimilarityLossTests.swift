@@ -167,16 +167,19 @@ import Testing
           return ReferenceLosses.marginSoftmax(s, scale: 8, labels, margin)
         }
       }
-      let arc = try ArcFaceLoss(margin: 0.5, scale: 8).evaluate(
-        a.matrix(columns: columns), classCenters: c.matrix(columns: columns), labels: labels.span,
-        losses: losses.mutableSpan, gradient: ga.mutableMatrix(columns: columns),
-        classCenterGradient: gc.mutableMatrix(columns: columns))
-      check(
-        arc, losses, ga + gc, x: x + centers, divisor: Double(rows),
-        reference { cosine in
-          let angle = _acos(cosine)
-          return angle + 0.5 <= .pi ? _cos(angle + 0.5) : cosine - 0.5 * _sin(0.5)
-        }, "ArcFace")
+      // With the larger margin most angles exceed π.
+      for margin in [0.5, 2.5] {
+        let arc = try ArcFaceLoss(margin: margin, scale: 8).evaluate(
+          a.matrix(columns: columns), classCenters: c.matrix(columns: columns), labels: labels.span,
+          losses: losses.mutableSpan, gradient: ga.mutableMatrix(columns: columns),
+          classCenterGradient: gc.mutableMatrix(columns: columns))
+        check(
+          arc, losses, ga + gc, x: x + centers, divisor: Double(rows),
+          reference { cosine in
+            let angle = _acos(cosine)
+            return angle + margin <= .pi ? _cos(angle + margin) : cosine - margin * _sin(margin)
+          }, "ArcFace \(margin)")
+      }
       let cosFace = try CosFaceLoss(margin: 0.25, scale: 8).evaluate(
         a.matrix(columns: columns), classCenters: c.matrix(columns: columns), labels: labels.span,
         losses: losses.mutableSpan, gradient: ga.mutableMatrix(columns: columns),

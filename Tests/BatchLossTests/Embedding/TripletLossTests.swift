@@ -6,6 +6,33 @@ import Testing
 // and for many positives of an anchor are both taken. Tolerances: `tolerance(_:)`.
 
 @Suite struct TripletLossTests {
+  /// The triplets that a loss finds, the lowest row among equals, and whether the negative is measured from the positive.
+  private func forEachTriplet(
+    _ loss: TripletLoss, _ d: [[Double]], _ labels: [Int], _ body: (Int, Int, Int, Bool) -> Void
+  ) {
+    for a in labels.indices {
+      let positives = labels.indices.filter { $0 != a && labels[$0] == labels[a] }
+      let negatives = labels.indices.filter { labels[$0] != labels[a] }
+      guard !positives.isEmpty, !negatives.isEmpty else { continue }
+      switch loss.mining {
+      case .batchAll: for p in positives { for n in negatives { body(a, p, n, false) } }
+      case .batchHard:
+        let p = positives.max { d[a][$0] < d[a][$1] || (d[a][$0] == d[a][$1] && $0 > $1) }!
+        let n = negatives.min { d[a][$0] < d[a][$1] || (d[a][$0] == d[a][$1] && $0 < $1) }!
+        body(a, p, n, loss.swap && d[p][n] < d[a][n])
+      case .batchSemiHard:
+        for p in positives {
+          let beyond = negatives.filter { d[a][$0] > d[a][p] }
+          let n =
+            beyond.min { d[a][$0] < d[a][$1] || (d[a][$0] == d[a][$1] && $0 < $1) }
+            ?? negatives.max { d[a][$0] < d[a][$1] || (d[a][$0] == d[a][$1] && $0 > $1) }!
+          body(a, p, n, false)
+        }
+      case .given: break
+      }
+    }
+  }
+
   /// Sum, valid and active triplets by brute force.
   private func reference(
     _ loss: TripletLoss, _ x: [Double], _ columns: Int, _ labels: [Int]
@@ -20,24 +47,7 @@ import Testing
       valid += 1
       if value > 0 { active += 1 }
     }
-    for a in labels.indices {
-      let positives = labels.indices.filter { $0 != a && labels[$0] == labels[a] }
-      let negatives = labels.indices.filter { labels[$0] != labels[a] }
-      guard !positives.isEmpty, !negatives.isEmpty else { continue }
-      switch loss.mining {
-      case .batchAll: for p in positives { for n in negatives { add(d[a][p], d[a][n]) } }
-      case .batchHard:
-        let p = positives.max { d[a][$0] < d[a][$1] || (d[a][$0] == d[a][$1] && $0 > $1) }!
-        let n = negatives.min { d[a][$0] < d[a][$1] }!
-        add(d[a][p], loss.swap ? min(d[a][n], d[p][n]) : d[a][n])
-      case .batchSemiHard:
-        for p in positives {
-          let beyond = negatives.filter { d[a][$0] > d[a][p] }.map { d[a][$0] }
-          add(d[a][p], beyond.min() ?? negatives.map { d[a][$0] }.max()!)
-        }
-      case .given: break
-      }
-    }
+    forEachTriplet(loss, d, labels) { a, p, n, isSwapped in add(d[a][p], isSwapped ? d[p][n] : d[a][n]) }
     return (sum, valid, active)
   }
 
@@ -120,6 +130,38 @@ import Testing
           #expect(result.valid == expected.valid && result.active == expected.active)
           #expect(result.cost.sum == expected.sum)
         }
+      }
+    }
+  }
+
+  /// Among equals the lowest row gets the gradient, and the anchor where both sides are as near to the negative: squared
+  /// distances of a grid and their gradients are integers.
+  @Test func tiesGoToTheLowestRow() throws {
+    for seed in 0..<100 {
+      var samples = Samples(UInt64(seed + 500))
+      let rows = 3 + samples.label(below: 20)
+      let x = samples.labels(rows * 2, below: 4).map(Double.init)
+      let labels = samples.labels(rows, below: 1 + samples.label(below: 4))
+      let d = referenceDistances(x, 2, .squaredEuclidean)
+      for (mining, swap) in [(TripletLoss.Mining.batchHard, false), (.batchHard, true), (.batchSemiHard, false)] {
+        let loss = try TripletLoss(margin: 2, distance: .squaredEuclidean, mining: mining, swap: swap)
+        var expected = x.map { _ in 0.0 }
+        func push(_ i: Int, _ j: Int, _ slope: Double) {
+          for column in 0..<2 {
+            let difference = 2 * slope * (x[2 * i + column] - x[2 * j + column])
+            expected[2 * i + column] += difference
+            expected[2 * j + column] -= difference
+          }
+        }
+        forEachTriplet(loss, d, labels) { a, p, n, isSwapped in
+          guard d[a][p] - (isSwapped ? d[p][n] : d[a][n]) + 2 > 0 else { return }
+          push(a, p, 1)
+          push(isSwapped ? p : a, n, -1)
+        }
+        var gradient = x
+        try loss.evaluate(
+          x.matrix(columns: 2), labels: labels.span, reduction: .sum, gradient: gradient.mutableMatrix(columns: 2))
+        #expect(gradient == expected, "\(mining) \(swap) \(seed)")
       }
     }
   }

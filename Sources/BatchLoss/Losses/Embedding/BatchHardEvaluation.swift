@@ -64,6 +64,7 @@ struct BatchHardEvaluation<Scalar: LossScalar> {
       for row in partition[block] {
         results[row] = triplet(
           of: row, Int(extremes.farAt[row]), Int(extremes.nearAt[row]), kernels,
+          isValid: labels.positives(of: row) > 0 && labels.negatives(of: row) > 0,
           terms + Self.termsPerTriplet * row)
       }
     }
@@ -104,11 +105,18 @@ struct BatchHardEvaluation<Scalar: LossScalar> {
   }
 
   private func triplet(
-    of anchor: Int, _ positive: Int, _ negative: Int, _ kernels: KernelTable<Scalar>,
+    of anchor: Int, _ positive: Int, _ negative: Int, _ kernels: KernelTable<Scalar>, isValid: Bool,
     _ terms: UnsafeMutablePointer<Term>
   ) -> RowResult {
     for index in 0..<Self.termsPerTriplet { terms[index] = Term(owner: -1, other: 0, difference: 0, own: 0) }
-    guard positive >= 0, negative >= 0 else { return RowResult() }
+    guard isValid else { return RowResult() }
+    // NaN is never chosen: all distances of the anchor to positives, or to negatives, are NaN.
+    guard positive >= 0, negative >= 0 else {
+      terms[0] = Term(
+        owner: Int32(truncatingIfNeeded: anchor), other: Int32(truncatingIfNeeded: anchor), difference: .nan,
+        own: .nan)
+      return RowResult(loss: .nan, valid: 1)
+    }
     func row(_ index: Int) -> UnsafePointer<Scalar> { UnsafePointer(batch.embeddings.pointer(index, 0)) }
     let result = kernels.triplets.terms(
       form, row(anchor), row(positive), row(negative), batch.embeddings.columns)

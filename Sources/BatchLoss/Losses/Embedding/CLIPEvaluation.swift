@@ -143,7 +143,9 @@ extension SimilarityEvaluation {
     for row in 0..<count {
       let columnShift = Double(maxima[row]) + logarithm(sums[row])
       maxima[row] = Scalar(columnShift)
-      let loss = notNegative(rowShifts[row] + columnShift - 2 * scale * positives[row])
+      // The logit as the kernels round it: a pair that both sides are certain of costs 0.
+      let logit = Double(factor * Scalar(positives[row]))
+      let loss = notNegative(rowShifts[row] - logit + (columnShift - logit))
       losses?[row] = Scalar(0.5 * loss)
       total.loss += loss
       total.valid += 1

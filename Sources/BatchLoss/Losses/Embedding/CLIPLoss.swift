@@ -45,11 +45,12 @@ public struct CLIPLoss: Hashable, Sendable {
     textGradient: consuming MutableMatrixView<Scalar>? = nil, engine: Engine = .shared
   ) throws(BatchLossError) -> SimilarityResult {
     let evaluation = SimilarityEvaluation(
-      queries: images.memory, keys: texts.memory, keysName: "texts", normalizes: normalizes,
+      queries: images.memory, queryNames: ("images", "imageGradient"), keys: texts.memory,
+      keyNames: ("texts", "textGradient"), normalizes: normalizes,
       scale: 1 / temperature, reduction: reduction, denominator: denominator, losses: memory(of: &losses),
       queryGradient: memory(of: imageGradient), keyGradient: memory(of: textGradient), engine: engine)
     try texts.memory.requireShape(images.memory.shape, "texts")
-    try evaluation.validate(queriesName: "images")
+    try evaluation.validate()
     return try CLIPEvaluation(similarity: evaluation).run()
   }
 }

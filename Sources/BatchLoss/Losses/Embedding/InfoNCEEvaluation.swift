@@ -91,11 +91,12 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
       let (pair, sums) = (layout.own[row], layout.sums[row])
       let loss = pair.loss(others: sums.sum)
       total.loss += loss
+      if loss > 0 { total.active += 1 }
       total.weighted +=
         sums.product / (sums.sum + pair.power) - pair.rest(others: sums.sum) * pair.similarity
       similarity.losses?[row] = Scalar(loss)
     }
-    (total.valid, total.active) = (queries.rows, queries.rows)
+    total.valid = queries.rows
     return similarity.finish(total, layout.tile)
   }
 
@@ -162,14 +163,15 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
 
   /// A row of similarities after another, for logits of any range.
   private func runRows() throws(BatchLossError) -> SimilarityResult {
-    let (scale, count) = (similarity.scale, (similarity.keys ?? similarity.queries).rows)
+    let (scale, count) = (Scalar(similarity.scale), (similarity.keys ?? similarity.queries).rows)
     return try similarity.run { context in
       { row, similarities, _ in
-        let positive = Double(similarities[row])
-        let (logSum, mean) = context.kernels.softmax(similarities, count, scale, ColumnSelection(.all))
+        // The logit as the kernel rounds it: a query that is certain of its key costs 0.
+        let (positive, logit) = (Double(similarities[row]), Double(scale * similarities[row]))
+        let (logSum, mean) = context.kernels.softmax(
+          similarities, count, similarity.scale, ColumnSelection(.all))
         similarities[row] -= 1
-        return RowResult(
-          loss: notNegative(logSum - scale * positive), weighted: mean - positive, valid: 1, active: 1)
+        return RowResult(ofOneLoss: logSum - logit, weighted: mean - positive)
       }
     }
   }

@@ -49,14 +49,15 @@ public struct InfoNCELoss: Hashable, Sendable {
     keyGradient: consuming MutableMatrixView<Scalar>? = nil, engine: Engine = .shared
   ) throws(BatchLossError) -> SimilarityResult {
     let evaluation = SimilarityEvaluation(
-      queries: queries.memory, keys: keys.memory, keysName: "keys", normalizes: normalizes, scale: 1 / temperature,
+      queries: queries.memory, queryNames: ("queries", "queryGradient"), keys: keys.memory,
+      keyNames: ("keys", "keyGradient"), normalizes: normalizes, scale: 1 / temperature,
       reduction: reduction, denominator: denominator, losses: memory(of: &losses),
       queryGradient: memory(of: queryGradient), keyGradient: memory(of: keyGradient), engine: engine)
-    try evaluation.validate()
     guard keys.rows >= queries.rows else {
       throw BatchLossError(
         .invalidShape, parameter: "keys", expected: "at least \(queries.rows) rows", actual: "\(keys.rows)")
     }
+    try evaluation.validate()
     return try InfoNCEEvaluation(similarity: evaluation).run()
   }
 
@@ -78,10 +79,11 @@ public struct InfoNCELoss: Hashable, Sendable {
     gradient: consuming MutableMatrixView<Scalar>? = nil, engine: Engine = .shared
   ) throws(BatchLossError) -> SimilarityResult {
     let evaluation = SimilarityEvaluation(
-      queries: embeddings.memory, keys: nil, keysName: "", normalizes: normalizes, scale: 1 / temperature,
+      queries: embeddings.memory, queryNames: ("embeddings", "gradient"), keys: nil, keyNames: ("", ""),
+      normalizes: normalizes, scale: 1 / temperature,
       reduction: reduction, denominator: denominator, losses: memory(of: &losses),
       queryGradient: memory(of: gradient), keyGradient: nil, engine: engine)
-    try evaluation.validate(queriesName: "embeddings")
+    try evaluation.validate()
     let (labels, count, scale) = (pointer(to: labels), embeddings.rows, 1 / temperature)
     try BatchLabels<Scalar>.validate(labels.count, rows: count)
     return try evaluation.run(scratch: count, fillLabels: { $0.fill(labels) }) { context in

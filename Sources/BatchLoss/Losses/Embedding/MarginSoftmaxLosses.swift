@@ -6,8 +6,8 @@ import BatchLossKernelInterface
 /// With cos θᵢⱼ = x̂ᵢ·ĉⱼ and y the class of row i, cross-entropy over the logits scale·cos θᵢⱼ, where the one of y is
 /// scale·cos(θᵢᵧ + margin), or scale·(cos θᵢᵧ − margin·sin margin) where θᵢᵧ + margin exceeds π.
 ///
-/// At θᵢᵧ = 0 the subgradient is that of the margin's cosine. Rows of zeros have cosine 0 to all and gradient 0. The
-/// bits do not depend on the worker count.
+/// At θᵢᵧ = 0, to the rounding of cosines, the subgradient is that of cos θᵢᵧ·cos margin. Rows of zeros have cosine 0
+/// to all and gradient 0. The bits do not depend on the worker count.
 public struct ArcFaceLoss: Hashable, Sendable {
   /// The angle added to that of the own class, in radians.
   public let margin: Double
@@ -46,17 +46,20 @@ public struct ArcFaceLoss: Hashable, Sendable {
   ) throws(BatchLossError) -> SimilarityResult {
     let (sine, cosine) = sineAndCosine(margin)
     let margin = margin
+    // Cosines within four roundings of 1 say nothing of the direction to the center.
+    let least = (8 * Double(Scalar.ulpOfOne)).squareRoot()
     return try marginSoftmax(
       SimilarityEvaluation(
-        queries: embeddings.memory, keys: classCenters.memory, keysName: "classCenters", normalizes: true,
-        scale: scale, reduction: reduction, denominator: denominator, losses: memory(of: &losses),
-        queryGradient: memory(of: gradient), keyGradient: memory(of: classCenterGradient), engine: engine),
+        queries: embeddings.memory, queryNames: ("embeddings", "gradient"), keys: classCenters.memory,
+        keyNames: ("classCenters", "classCenterGradient"), normalizes: true, scale: scale, reduction: reduction,
+        denominator: denominator, losses: memory(of: &losses), queryGradient: memory(of: gradient),
+        keyGradient: memory(of: classCenterGradient), engine: engine),
       labels: pointer(to: labels)
     ) { own in
       let limited = min(max(own, -1), 1)
       let height = (1 - limited * limited).squareRoot()
       guard limited > -cosine else { return (own - margin * sine, 1) }
-      return (limited * cosine - height * sine, height > 1e-7 ? cosine + limited / height * sine : cosine)
+      return (limited * cosine - height * sine, height > least ? cosine + limited / height * sine : cosine)
     }
   }
 }
@@ -92,9 +95,10 @@ public struct CosFaceLoss: Hashable, Sendable {
     let margin = margin
     return try marginSoftmax(
       SimilarityEvaluation(
-        queries: embeddings.memory, keys: classCenters.memory, keysName: "classCenters", normalizes: true,
-        scale: scale, reduction: reduction, denominator: denominator, losses: memory(of: &losses),
-        queryGradient: memory(of: gradient), keyGradient: memory(of: classCenterGradient), engine: engine),
+        queries: embeddings.memory, queryNames: ("embeddings", "gradient"), keys: classCenters.memory,
+        keyNames: ("classCenters", "classCenterGradient"), normalizes: true, scale: scale, reduction: reduction,
+        denominator: denominator, losses: memory(of: &losses), queryGradient: memory(of: gradient),
+        keyGradient: memory(of: classCenterGradient), engine: engine),
       labels: pointer(to: labels)
     ) { own in (own - margin, 1) }
   }
@@ -105,7 +109,7 @@ private func marginSoftmax<Scalar: LossScalar, Label: FixedWidthInteger>(
   _ evaluation: SimilarityEvaluation<Scalar>, labels: UnsafeBufferPointer<Label>,
   margin: (_ cosine: Double) -> (value: Double, slope: Double)
 ) throws(BatchLossError) -> SimilarityResult {
-  try evaluation.validate(queriesName: "embeddings")
+  try evaluation.validate()
   let (rows, count, scale) = (evaluation.queries.rows, evaluation.keys?.rows ?? 0, evaluation.scale)
   try requireCount(labels.count, rows, "labels")
   for row in 0..<rows where labels[row] < 0 || labels[row] >= count {
@@ -117,12 +121,13 @@ private func marginSoftmax<Scalar: LossScalar, Label: FixedWidthInteger>(
     try evaluation.run { context in
       { row, cosines, _ in
         let own = Int(labels[row])
-        let (value, slope) = margin(Double(cosines[own]))
-        cosines[own] = Scalar(value)
+        let (changed, slope) = margin(Double(cosines[own]))
+        cosines[own] = Scalar(changed)
+        // The numbers that the kernel sees: a row that is certain of its class costs 0.
+        let (value, logit) = (Double(cosines[own]), Double(Scalar(scale) * cosines[own]))
         let (logSum, mean) = context.kernels.softmax(cosines, count, scale, ColumnSelection(.all))
         cosines[own] = Scalar((Double(cosines[own]) - 1) * slope)
-        return RowResult(
-          loss: notNegative(logSum - scale * value), weighted: mean - value, valid: 1, active: 1)
+        return RowResult(ofOneLoss: logSum - logit, weighted: mean - value)
       }
     }
   }

@@ -52,10 +52,11 @@ public struct MultiSimilarityLoss: Hashable, Sendable {
     gradient: consuming MutableMatrixView<Scalar>? = nil, engine: Engine = .shared
   ) throws(BatchLossError) -> SimilarityResult {
     let evaluation = SimilarityEvaluation(
-      queries: embeddings.memory, keys: nil, keysName: "", normalizes: normalizes, scale: 1,
+      queries: embeddings.memory, queryNames: ("embeddings", "gradient"), keys: nil, keyNames: ("", ""),
+      normalizes: normalizes, scale: 1,
       reduction: reduction, denominator: denominator, losses: memory(of: &losses),
       queryGradient: memory(of: gradient), keyGradient: nil, engine: engine)
-    try evaluation.validate(queriesName: "embeddings")
+    try evaluation.validate()
     let (labels, count) = (pointer(to: labels), embeddings.rows)
     try BatchLabels<Scalar>.validate(labels.count, rows: count)
     return try evaluation.run(scratch: count, fillLabels: { $0.fill(labels) }) { context in
@@ -74,8 +75,7 @@ public struct MultiSimilarityLoss: Hashable, Sendable {
         context.kernels.rows.combine(
           Scalar(-near.share), UnsafePointer(scratch), Scalar(far.share), UnsafePointer(similarities),
           similarities, count)
-        let loss = near.logSum / alpha + far.logSum / beta
-        return RowResult(loss: notNegative(loss), valid: 1, active: loss > 0 ? 1 : 0)
+        return RowResult(ofOneLoss: near.logSum / alpha + far.logSum / beta)
       }
     }
   }

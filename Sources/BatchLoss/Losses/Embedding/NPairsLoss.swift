@@ -41,11 +41,12 @@ public struct NPairsLoss: Hashable, Sendable {
     positiveGradient: consuming MutableMatrixView<Scalar>? = nil, engine: Engine = .shared
   ) throws(BatchLossError) -> SimilarityResult {
     let evaluation = SimilarityEvaluation(
-      queries: anchors.memory, keys: positives.memory, keysName: "positives", normalizes: false, scale: 1,
+      queries: anchors.memory, queryNames: ("anchors", "anchorGradient"), keys: positives.memory,
+      keyNames: ("positives", "positiveGradient"), normalizes: false, scale: 1,
       reduction: reduction, denominator: denominator, losses: memory(of: &losses),
       queryGradient: memory(of: anchorGradient), keyGradient: memory(of: positiveGradient), engine: engine)
     try positives.memory.requireShape(anchors.memory.shape, "positives")
-    try evaluation.validate(queriesName: "anchors")
+    try evaluation.validate()
     let (labels, count) = (pointerIfPresent(to: labels), anchors.rows)
     if let labels { try BatchLabels<Scalar>.validate(labels.count, rows: count) }
     return try evaluation.run(
@@ -66,7 +67,7 @@ public struct NPairsLoss: Hashable, Sendable {
         } else {
           similarities[row] -= 1
         }
-        return RowResult(loss: notNegative(logSum - mean), weighted: expected - mean, valid: 1, active: 1)
+        return RowResult(ofOneLoss: logSum - mean, weighted: expected - mean)
       }
     }
   }

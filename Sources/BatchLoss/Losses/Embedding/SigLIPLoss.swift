@@ -47,17 +47,17 @@ public struct SigLIPLoss: Hashable, Sendable {
     textGradient: consuming MutableMatrixView<Scalar>? = nil, engine: Engine = .shared
   ) throws(BatchLossError) -> SimilarityResult {
     let evaluation = SimilarityEvaluation(
-      queries: images.memory, keys: texts.memory, keysName: "texts", normalizes: normalizes, scale: scale,
+      queries: images.memory, queryNames: ("images", "imageGradient"), keys: texts.memory,
+      keyNames: ("texts", "textGradient"), normalizes: normalizes, scale: scale,
       reduction: reduction, denominator: denominator, losses: memory(of: &losses),
       queryGradient: memory(of: imageGradient), keyGradient: memory(of: textGradient), engine: engine)
     try texts.memory.requireShape(images.memory.shape, "texts")
-    try evaluation.validate(queriesName: "images")
+    try evaluation.validate()
     let (scale, bias, count) = (Scalar(scale), Scalar(bias), images.rows)
     return try evaluation.run { context in
       { row, similarities, _ in
         let sums = context.kernels.similarities.sigmoid(similarities, count, scale, bias, row)
-        return RowResult(
-          loss: sums.loss, weightSum: sums.weight, weighted: sums.weighted, valid: 1, active: 1)
+        return RowResult(ofOneLoss: sums.loss, weightSum: sums.weight, weighted: sums.weighted)
       }
     }
   }

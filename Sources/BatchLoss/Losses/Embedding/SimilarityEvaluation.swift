@@ -3,10 +3,14 @@ import BatchLossKernelInterface
 
 /// One call of a loss on the similarities of queries and keys, whose rows each have a loss of their own.
 struct SimilarityEvaluation<Scalar: LossScalar> {
+  /// What errors call an input and its gradient.
+  typealias Names = (input: String, gradient: String)
+
   let queries: RowMajor<Scalar>
+  let queryNames: Names
   /// `nil` where queries are compared with each other.
   let keys: RowMajor<Scalar>?
-  let keysName: String
+  let keyNames: Names
   let normalizes: Bool
   /// What derivatives by logits are multiplied by to be derivatives by similarities.
   let scale: Double
@@ -32,20 +36,20 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
     let labels: BatchLabels<Scalar>
   }
 
-  func validate(queriesName: String = "queries") throws(BatchLossError) {
-    try MatrixProduct.validate(queries, queriesName)
+  func validate() throws(BatchLossError) {
+    try MatrixProduct.validate(queries, queryNames.input)
     if let keys {
-      try MatrixProduct.validate(keys, keysName)
-      try keys.requireShape((keys.rows, queries.columns), keysName)
+      try MatrixProduct.validate(keys, keyNames.input)
+      try keys.requireShape((keys.rows, queries.columns), keyNames.input)
     }
     if let losses { try requireCount(losses.count, queries.rows, "losses") }
     if let queryGradient {
-      try queryGradient.requireShape(queries.shape, keys == nil ? "gradient" : "\(queriesName)Gradient")
-      try MatrixProduct.validate(queryGradient, "gradient")
+      try queryGradient.requireShape(queries.shape, queryNames.gradient)
+      try MatrixProduct.validate(queryGradient, queryNames.gradient)
     }
     if let keyGradient, let keys {
-      try keyGradient.requireShape(keys.shape, "\(keysName)Gradient")
-      try MatrixProduct.validate(keyGradient, "\(keysName)Gradient")
+      try keyGradient.requireShape(keys.shape, keyNames.gradient)
+      try MatrixProduct.validate(keyGradient, keyNames.gradient)
     }
     try validateDenominator(denominator)
   }
@@ -98,6 +102,7 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
       if decay != 0 {
         result.loss +=
           0.5 * decay * (Double(tile.queries.squaredNorms[index]) + Double(tile.keys.squaredNorms[index]))
+        result.active = result.loss > 0 ? 1 : 0
       }
       return result
     }
@@ -156,6 +161,14 @@ extension KernelTable {
     let total = similarities.exponentials(UnsafePointer(row), count, Scalar(a), shift, selection, row)
     rows.scale(UnsafePointer(row), nil, Scalar(1 / total.sum), row, count)
     return (Double(shift) + logarithm(total.sum), total.weighted / total.sum)
+  }
+}
+
+extension RowResult {
+  /// A row that has one loss, not negative by its formula.
+  init(ofOneLoss loss: Double, weightSum: Double = 0, weighted: Double = 0) {
+    self.init(
+      loss: notNegative(loss), weightSum: weightSum, weighted: weighted, valid: 1, active: loss > 0 ? 1 : 0)
   }
 }
 

@@ -57,7 +57,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
       total.loss += loss
       total.weighted += sums[row].product / sums[row].sum - mean
       total.valid += 1
-      total.active += 1
+      if loss > 0 { total.active += 1 }
       similarity.losses?[row] = Scalar(loss)
       factors[row] = Scalar(1 / sums[row].sum)
     } otherwise: { row in
@@ -140,8 +140,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
         let (logSum, expected) = kernels.softmax(
           similarities, count, scale, ColumnSelection(.all, excluded: row))
         kernels.similarities.scaleAdd(similarities, count, 1, Scalar(-1 / Double(positives)), same)
-        return RowResult(
-          loss: notNegative(logSum - scale * mean), weighted: expected - mean, valid: 1, active: 1)
+        return RowResult(ofOneLoss: logSum - scale * mean, weighted: expected - mean)
       }
     }
   }

@@ -42,10 +42,11 @@ public struct SupConLoss: Hashable, Sendable {
     gradient: consuming MutableMatrixView<Scalar>? = nil, engine: Engine = .shared
   ) throws(BatchLossError) -> SimilarityResult {
     let evaluation = SimilarityEvaluation(
-      queries: embeddings.memory, keys: nil, keysName: "", normalizes: normalizes, scale: 1 / temperature,
+      queries: embeddings.memory, queryNames: ("embeddings", "gradient"), keys: nil, keyNames: ("", ""),
+      normalizes: normalizes, scale: 1 / temperature,
       reduction: reduction, denominator: denominator, losses: memory(of: &losses),
       queryGradient: memory(of: gradient), keyGradient: nil, engine: engine)
-    try evaluation.validate(queriesName: "embeddings")
+    try evaluation.validate()
     let labels = pointer(to: labels)
     try BatchLabels<Scalar>.validate(labels.count, rows: embeddings.rows)
     return try engine.withClassNumbers(labels) { classes throws(BatchLossError) in
