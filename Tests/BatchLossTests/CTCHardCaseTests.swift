@@ -245,6 +245,43 @@ import Testing
         for workers in [2, 7] {
           let many = try CTCRun(layout: layout, reduction: .mean, workers: workers)(batch, Float.self)
           #expect(many.cost == one.cost && many.losses == one.losses && many.gradient == one.gradient)
+  /// Where the denominator is 0 the gradient is 0, even of an utterance that is undefined.
+  @Test(arguments: [5, 200], CTCLoss.Input.allCases)
+  func denominatorOfZero(classes: Int, input: CTCLoss.Input) throws {
+    var generator = SplitMix(state: 10)
+    var batch = CTCSample.random(
+      batch: 3, time: 9, classes: classes, labels: 2, ragged: false, using: &generator)
+    batch.logits[2 * classes] = .nan
+    for isInPlace in [false, true] {
+      for (weights, isUndefined) in [([1.0, 0, -1], true), ([0, 0, 0], false), ([0, 1, -1], false)] {
+        let run = CTCRun(input: input, reduction: .mean, weights: weights, isInPlace: isInPlace)
+        let result = try run(batch, Float.self)
+        #expect(result.cost.denominator == 0 && result.cost.value.isNaN == isUndefined)
+        #expect(isUndefined || result.cost.value == 0)
+        #expect(result.gradient.allSatisfy { $0 == 0 }, "\(weights)")
+      }
+    }
+  }
+
+  /// A zeroed utterance adds nothing, but its weight counts in the mean.
+  @Test func weightsWithZeroInfinity() throws {
+    var generator = SplitMix(state: 11)
+    var batch = CTCSample.random(batch: 3, time: 4, classes: 4, labels: 1, ragged: false, using: &generator)
+    batch.labels = [[1], [1, 1, 1], [2, 3]]
+    let plain = try CTCRun(zeroInfinity: true)(batch, Double.self)
+    for isInPlace in [false, true] {
+      let run = CTCRun(zeroInfinity: true, reduction: .mean, weights: [2, 3, -1], isInPlace: isInPlace)
+      let result = try run(batch, Double.self)
+      #expect(result.losses == [2 * plain.losses[0], 0, -plain.losses[2]])
+      #expect(result.cost.denominator == 4)
+      #expect(abs(result.cost.sum - (2 * plain.losses[0] - plain.losses[2] / 2)) < 1e-14)
+      let factors = [2.0 / 4, 0, -1.0 / 2 / 4]
+      let expected = plain.gradient.enumerated().map { $1 * factors[$0 / 16] }
+      #expect(largestDifference(result.gradient, expected) < 1e-15)
+      #expect(result.gradient[16..<32].allSatisfy { $0 == 0 })
+    }
+  }
+
         }
       }
     }

@@ -89,7 +89,8 @@ struct CTCEvaluation<Scalar: LossScalar> {
       if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: 0) }
       return loss.zeroInfinity ? 0 : weight * .infinity
     case .undefined:
-      if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: .nan) }
+      // A denominator of 0 silences all, as a weight of 0 does one.
+      if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: divisor == 0 ? 0 : .nan) }
       return .nan
     }
   }
