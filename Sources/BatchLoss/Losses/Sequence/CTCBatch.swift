@@ -9,8 +9,6 @@ struct CTCBatch {
   /// Frames of an utterance, padding included.
   let time: Int
   private let columns: Int
-  /// Scratch memory that any utterance of the batch needs.
-  private(set) var workspaceBytes = 0
 
   /// Frames that count.
   let frames: UnsafeMutablePointer<Int>
@@ -99,12 +97,18 @@ struct CTCBatch {
       order[utterance] = Int32(truncatingIfNeeded: utterance)
     }
     try readLabels(of: targets, columns: columns, blank: loss.blank)
-    for utterance in 0..<count where isFeasible(utterance) {
-      let layout = CTCWorkspace(
-        frames: frames[utterance], labels: labelCounts[utterance], columns: columns)
-      workspaceBytes = max(workspaceBytes, layout.bytes)
-    }
     sortByWork()
+  }
+
+  /// Scratch memory that any utterance of the batch needs.
+  func workspaceBytes<Scalar: LossScalar>(_: Scalar.Type, hasTable: Bool) -> Int {
+    (0..<count).reduce(0) { largest, utterance in
+      guard isFeasible(utterance) else { return largest }
+      let layout = CTCWorkspace(
+        frames: frames[utterance], labels: labelCounts[utterance], columns: columns,
+        scalarBytes: MemoryLayout<Scalar>.stride, hasTable: hasTable)
+      return max(largest, layout.bytes)
+    }
   }
 
   private func readLabels<Label: FixedWidthInteger>(
