@@ -14,7 +14,7 @@ struct CTCBatch {
   let frames: UnsafeMutablePointer<Int>
   let labelStarts: UnsafeMutablePointer<Int>
   let labelCounts: UnsafeMutablePointer<Int>
-  /// Frames that the target needs at least: its labels, and a blank between equal neighbours.
+  /// Frames that the target needs at least.
   let requiredFrames: UnsafeMutablePointer<Int>
   let losses: UnsafeMutablePointer<Double>
   /// Utterances, the most work first.
@@ -118,7 +118,6 @@ struct CTCBatch {
     ClassLabels.narrow(source, to: labels)
     let (labels, labelStarts, labelCounts, requiredFrames) = (labels, labelStarts, labelCounts, requiredFrames)
     try targets.forEachUtterance { (utterance, start, length) throws(BatchLossError) in
-      var repeats = 0
       for index in start..<start + length {
         let label = Int(labels[index])
         guard label >= 0, label < columns, label != blank else {
@@ -128,11 +127,10 @@ struct CTCBatch {
               "0 to \(columns - 1), not the blank \(blank), for label \(index - start) of utterance \(utterance)",
             actual: "\(source[index])")
         }
-        if index > start, labels[index - 1] == labels[index] { repeats += 1 }
       }
       labelStarts[utterance] = start
       labelCounts[utterance] = length
-      requiredFrames[utterance] = length + repeats
+      requiredFrames[utterance] = ctcRequiredFrames(UnsafeBufferPointer(start: labels + start, count: length))
     }
   }
 

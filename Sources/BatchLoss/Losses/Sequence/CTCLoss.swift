@@ -15,7 +15,7 @@ import BatchLossFormulas
 ///   lengths say how many frames of each utterance count: those after are never read, and their gradient is
 ///   exactly 0.
 /// - **Unit**: nats. From logits a loss is never below 0.
-/// - **Infeasible targets** (fewer frames than labels and adjacent repeats, or a label of logit −∞ everywhere):
+/// - **Infeasible targets** (fewer frames than ``CTCTargets/requiredFrames()``, or a label of logit −∞ everywhere):
 ///   loss +∞ and gradient 0, or with ``zeroInfinity`` loss 0 and gradient 0. Either way they count in the mean.
 ///   An utterance of no frames has loss 0 if its target is empty. A frame with NaN, +∞ or nothing but −∞ makes
 ///   loss and gradient of its utterance NaN.
