@@ -11,6 +11,7 @@ trap 'rm -rf "$work" "$made"' EXIT
 
 # Inputs that the examples lack: coins as many as the digits' logits, and 6 utterances of 4 frames and 10 classes.
 python3 - "$digits/logits.npy" "$made" <<'PYTHON'
+import math
 import struct
 import sys
 
@@ -31,6 +32,31 @@ write("probabilities", "<f4", (1797, 10), b"\0\0\x80\x3e" * 17970)
 write("log-probabilities", "<f4", (1797, 10), b"\0\0\x80\xbf" * 17970)
 write("utterances", "<f4", (6, 4, 10), logits[: 6 * 4 * 10 * 4])
 write("words", "|u1", (6, 2), bytes(range(1, 7)) * 2)
+# The same utterances in other forms: frames first, as log-probabilities, without the last frame; words of different
+# length, padded with a 0 that is not read and without it.
+frames = [struct.unpack("<10f", logits[i * 40 : i * 40 + 40]) for i in range(24)]
+
+
+def write_frames(name, shape, frames):
+    write(name, "<f4", (*shape, 10), b"".join(struct.pack("<10f", *frame) for frame in frames))
+
+
+def log_softmax(frame):
+    normalizer = math.log(sum(math.exp(x - max(frame)) for x in frame)) + max(frame)
+    return [x - normalizer for x in frame]
+
+
+write_frames("time-major", (4, 6), [frames[u * 4 + t] for t in range(4) for u in range(6)])
+write_frames("normalized", (6, 4), map(log_softmax, frames))
+write_frames("shorter", (6, 3), [frames[u * 4 + t] for u in range(6) for t in range(3)])
+write("three-frames", "|u1", (6,), bytes([3] * 6))
+words = [[1, 2], [3], [5, 6], [], [3, 4], [5]]
+write("padded-words", "|u1", (6, 2), b"".join(bytes((word + [0, 0])[:2]) for word in words))
+write("joined-words", "|u1", (8,), bytes(sum(words, [])))
+write("word-lengths", "<i8", (6,), struct.pack("<6q", *map(len, words)))
+write("long-words", "|u1", (6, 3), bytes([1, 1, 1, 1, 2, 3] * 3))
+write("twos", "<f4", (6,), struct.pack("<6f", *[2] * 6))
+write("odd-ones", "<f4", (6,), struct.pack("<6f", *[0, 1] * 3))
 write("fewer-centers", "<f4", (5, 16), b"\0\0\x80\x3f" * 80)
 
 # Pairs, and too many for one part: 65636 rows that repeat 100.
@@ -102,6 +128,7 @@ lines=$root/Examples/ctc
 fails ctc --logits "$lines/logits.npy" --log-probabilities "$lines/logits.npy" --targets "$lines/targets.npy"
 fails ctc --logits "$lines/logits.npy" --targets "$lines/targets.npy" --blank 11
 fails ctc --logits "$made/utterances.npy" --targets "$made/words.npy" --weights "$digits/labels.npy" && says "weights"
+fails ctc --logits "$made/utterances.npy" --targets "$made/joined-words.npy" && says "target-lengths"
 
 matrix=("$real/embeddings.npy" --output "$work/distances.npy")
 refused distances "${matrix[@]}" --distance manhattan && says "squared-euclidean"
@@ -190,6 +217,34 @@ for name, width in (("losses", 4), ("gradients/first", 1024), ("gradients/second
     assert rows == row * 656 + row[: 36 * width], name
 assert 656 * few["sum"] < many["sum"] < 657 * few["sum"], (few, many)
 PYTHON
+
+number() {  # one number of what a loss with options reports
+  "$tool" evaluate "${@:2}" --json | python3 -c 'import json, sys
+print(float(json.loads(sys.stdin.read())[sys.argv[1]]))' "$1"
+}
+close() {  # two numbers, the second times a factor
+  python3 -c 'import sys
+value, expected, factor = map(float, sys.argv[1:])
+assert value == expected * factor or abs(value / (expected * factor) - 1) < 1e-6, sys.argv[1:]' "$1" "$2" "${3:-1}"
+}
+spoken=(ctc --logits "$made/utterances.npy") # 6 utterances of 4 frames
+plain=$(number cost "${spoken[@]}" --targets "$made/words.npy")
+close "$(number cost ctc --logits "$made/time-major.npy" --time-major --targets "$made/words.npy")" "$plain"
+close "$(number cost ctc --log-probabilities "$made/normalized.npy" --targets "$made/words.npy")" "$plain"
+close "$(number cost "${spoken[@]}" --targets "$made/words.npy" --input-lengths "$made/three-frames.npy")" \
+  "$(number cost ctc --logits "$made/shorter.npy" --targets "$made/words.npy")"
+lengths=(--target-lengths "$made/word-lengths.npy")
+close "$(number cost "${spoken[@]}" --targets "$made/joined-words.npy" "${lengths[@]}")" \
+  "$(number cost "${spoken[@]}" --targets "$made/padded-words.npy" "${lengths[@]}")"
+# Weights: of two each, and of every second utterance, whose words need more frames than there are.
+close "$(number sum "${spoken[@]}" --targets "$made/words.npy" --weights "$made/twos.npy")" "$plain" 12
+long=("${spoken[@]}" --targets "$made/long-words.npy")
+close "$(number infeasible "${spoken[@]}" --targets "$made/words.npy")" 0
+close "$(number infeasible "${long[@]}")" 3
+close "$(number cost "${long[@]}")" inf
+close "$(number cost "${long[@]}" --weights "$made/odd-ones.npy")" "$(number cost "${long[@]}" --zero-infinity)" 2
+evaluated "ctc --log-probabilities $made/normalized.npy --targets $made/words.npy" log-probabilities.npy infeasible
+evaluated "${long[*]} --zero-infinity --weights $made/twos.npy" logits.npy infeasible
 
 "$tool" distances "${matrix[@]}" --json | python3 -c 'import json, sys
 row = json.loads(sys.stdin.read())

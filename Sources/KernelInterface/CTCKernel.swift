@@ -65,7 +65,8 @@ package enum CTCOutcome: Sendable {
   case undefined
 }
 
-/// Where one utterance's intermediate results lie in the scratch memory of its worker: O(frames · labels).
+/// Where one utterance's intermediate results lie in the scratch memory of its worker: O(frames · labels), and
+/// O(frames · classes) more where there is a table.
 ///
 /// States are split into blanks 0…L and labels 0…L−1, label i between blanks i and i + 1; arrays over either
 /// have `width` elements, of which those past the end are padding.
@@ -91,10 +92,10 @@ package struct CTCWorkspace {
   package let rows: Int
   /// One row of the gradient, or a square of vectors.
   package let rowCopy: Int
-  /// The exponentials of as many frames as a vector has lanes, a row of `tableWidth` for each.
+  /// A square of vectors: the classes that do not fill a vector, of as many frames as a vector has lanes.
   package let tableRows: Int
-  /// Exponentials of every frame where classes are at most `largestTable`: for each vector of frames,
-  /// `tableWidth` vectors, one a class.
+  /// Exponentials of every frame where classes are at most `largestTable` and logits are read: for each vector of
+  /// frames, `tableWidth` vectors, one a class.
   package let table: Int
   /// The number of classes rounded up to whole vectors where there is a table, else 0.
   package let tableWidth: Int
@@ -104,27 +105,30 @@ package struct CTCWorkspace {
   /// gradient. Beyond, each frame is read whole only once, when its gradient is written.
   private static var largestTable: Int { 128 }
 
-  package init(frames: Int, labels: Int, columns: Int) {
+  /// - Parameters:
+  ///   - scalarBytes: The size of the input's elements.
+  ///   - hasTable: Whether exponentials are kept if classes are few: for losses of logits.
+  package init(frames: Int, labels: Int, columns: Int, scalarBytes: Int, hasTable: Bool) {
     width = (labels + 16) & ~15
+    tableWidth = hasTable && columns <= Self.largestTable ? (columns + 15) & ~15 : 0
     var end = 0
-    func reserve(_ count: Int) -> Int {
+    func reserve(_ count: Int, bytes: Int) -> Int {
       let start = end
-      end += (count * 8 + 63) & ~63
+      end += (count * bytes + 63) & ~63
       return start
     }
     let wholeFrames = (frames + 15) & ~15
-    emissions = reserve(wholeFrames * width)
-    blankEmissions = reserve(wholeFrames)
-    frameOffsets = reserve(wholeFrames)
-    frameSums = reserve(wholeFrames)
-    inputs = reserve(width + 16)
-    forward = reserve(2 * frames * width)
-    exponents = reserve(frames)
-    rows = reserve(8 * (width + 8))
-    rowCopy = reserve(max(columns + 32, 16 * 16))
-    tableWidth = columns <= Self.largestTable ? (columns + 15) & ~15 : 0
-    tableRows = reserve(16 * tableWidth)
-    table = reserve(wholeFrames * tableWidth)
+    emissions = reserve(wholeFrames * width, bytes: scalarBytes)
+    blankEmissions = reserve(wholeFrames, bytes: 8)
+    frameOffsets = reserve(wholeFrames, bytes: 8)
+    frameSums = reserve(tableWidth > 0 ? wholeFrames : 0, bytes: scalarBytes)
+    inputs = reserve(width + 16, bytes: scalarBytes)
+    forward = reserve(2 * frames * width, bytes: 8)
+    exponents = reserve(frames, bytes: 8)
+    rows = reserve(8 * (width + 8), bytes: 8)
+    rowCopy = reserve(max(columns + 32, 16 * 16), bytes: scalarBytes)
+    tableRows = reserve(tableWidth > 0 ? 16 * 16 : 0, bytes: scalarBytes)
+    table = reserve(wholeFrames * tableWidth, bytes: scalarBytes)
     bytes = end
   }
 }

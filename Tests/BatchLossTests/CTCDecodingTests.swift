@@ -1,4 +1,5 @@
 import BatchLoss
+import Foundation
 import Testing
 
 // Best-path decoding against plain argmax and collapse, and the best alignment against all alignments.
@@ -71,6 +72,48 @@ import Testing
     }
   }
 
+  /// Of alignments that tie, the one whose target ends first.
+  @Test func tiedAlignments() throws {
+    for (frames, labels, expected) in [
+      (2, [1], [1, 0]), (5, [1], [1, 0, 0, 0, 0]), (4, [1, 2], [1, 2, 0, 0]), (5, [2, 2], [2, 0, 2, 0, 0]),
+      (3, [], [0, 0, 0]),
+    ] {
+      let uniform = [Float](repeating: 0, count: frames * 3)
+      let found = try CTCLoss().bestAlignments(
+        uniform.matrix(columns: 3), targets: CTCTargets(padded: labels.span, batch: 1))[0]
+      let alignment = try #require(found)
+      #expect(alignment.classes == expected)
+      #expect(abs(alignment.logProbability + Double(frames) * log(3)) < 1e-14)
+    }
+  }
+
+  @Test func alignmentsOfOtherInputs() throws {
+    var generator = SplitMix(state: 6)
+    let sample = CTCSample.random(batch: 4, time: 30, classes: 7, labels: 6, using: &generator)
+    func align(_ logits: [Double], _ layout: CTCLoss.Layout, _ input: CTCLoss.Input) throws -> [CTCAlignment?] {
+      let (labels, lengths, frames) = (sample.padded, sample.targetLengths, sample.inputLengths)
+      return try CTCLoss(layout: layout, input: input).bestAlignments(
+        logits.matrix(columns: 7), targets: CTCTargets(padded: labels.span, batch: 4, lengths: lengths.span),
+        inputLengths: frames.span)
+    }
+    let expected = try align(sample.logits, .batchMajor, .logits)
+    #expect(try align(sample.timeMajor, .timeMajor, .logits) == expected)
+    var normalized = sample
+    normalized.logits = (0..<120).flatMap { logSoftmax(sample.row($0 / 30, $0 % 30)) }
+    for (rows, layout) in [(normalized.logits, CTCLoss.Layout.batchMajor), (normalized.timeMajor, .timeMajor)] {
+      for (found, alignment) in zip(try align(rows, layout, .logProbabilities), expected) {
+        #expect(found?.classes == alignment?.classes && found?.ranges == alignment?.ranges)
+        #expect(abs((found?.logProbability ?? 0) - (alignment?.logProbability ?? 0)) < 1e-11)
+      }
+    }
+    // Log-probabilities count as they are, also where they do not add up to 1.
+    let shifted = try align(normalized.logits.map { $0 + 1 }, .batchMajor, .logProbabilities)
+    for (utterance, alignment) in expected.enumerated() {
+      let score = (alignment?.logProbability ?? 0) + Double(sample.inputLengths[utterance])
+      #expect(abs((shifted[utterance]?.logProbability ?? 0) - score) < 1e-11)
+    }
+  }
+
   @Test func longAlignments() throws {
     var generator = SplitMix(state: 3)
     let sample = CTCSample.random(
@@ -102,5 +145,18 @@ import Testing
     let found = try CTCLoss().bestAlignments(
       impossible.matrix(columns: 3), targets: CTCTargets(padded: one.span, batch: 1))
     #expect(found == [nil])
+    // NaN that belongs to every alignment, and in a class that none has: read in logits, not in log-probabilities.
+    for (column, input, isNil) in [
+      (0, CTCLoss.Input.logits, true), (0, .logProbabilities, true), (2, .logits, true),
+      (2, .logProbabilities, false),
+    ] {
+      var rows: [Float] = [-1, -1, -1, -1, -1, -1, -1, -1, -1]
+      for frame in 0..<3 { rows[3 * frame + column] = .nan }
+      // One alignment: 1, blank, 1.
+      let twice = [1, 1]
+      let alignment = try CTCLoss(input: input).bestAlignments(
+        rows.matrix(columns: 3), targets: CTCTargets(padded: twice.span, batch: 1))[0]
+      #expect((alignment == nil) == isNil, "class \(column) of \(input)")
+    }
   }
 }

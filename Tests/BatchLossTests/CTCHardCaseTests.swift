@@ -72,6 +72,11 @@ import Testing
     let single = sample([[3], [-2], [0]], [])
     let alone = try CTCRun()(single, Float.self)
     #expect(alone.losses == [0] && alone.gradient == [0, 0, 0])
+    // So many frames of it that they lie in lanes.
+    let frames = sample((0..<20).map { [Double($0 * 7 % 13 - 6)] }, [])
+    let (float, double) = (try CTCRun()(frames, Float.self), try CTCRun()(frames, Double.self))
+    #expect(float.losses == [0] && float.gradient.allSatisfy { $0 == 0 })
+    #expect(double.losses == [0] && double.gradient.allSatisfy { $0 == 0 })
   }
 
   @Test func emptyBatch() throws {
@@ -143,13 +148,18 @@ import Testing
     #expect(lowest.losses[0].isNaN)
   }
 
-  @Test func gradientRowsAddUpToZero() throws {
+  @Test(arguments: [30, 200])
+  func gradientRowsAddUpToZero(classes: Int) throws {
     var generator = SplitMix(state: 31)
+    func sumsOfRows<Scalar: LossScalar>(_ batch: CTCSample, _: Scalar.Type) throws -> [Double] {
+      let gradient = try CTCRun()(batch, Scalar.self).gradient
+      return (0..<160).map { gradient[$0 * classes..<($0 + 1) * classes].reduce(0) { $0 + Double($1) } }
+    }
     for deviation in [0.5, 8, 100] {
       let batch = CTCSample.random(
-        batch: 4, time: 40, classes: 30, labels: 12, deviation: deviation, using: &generator)
-      let gradient = try CTCRun()(batch, Float.self).gradient
-      for row in 0..<160 { #expect(abs(gradient[row * 30..<row * 30 + 30].reduce(0, +)) < 2e-6) }
+        batch: 4, time: 40, classes: classes, labels: 12, deviation: deviation, using: &generator)
+      #expect(try sumsOfRows(batch, Float.self).allSatisfy { abs($0) < 1e-6 })
+      #expect(try sumsOfRows(batch, Double.self).allSatisfy { abs($0) < 2e-15 })
     }
   }
 
@@ -233,6 +243,43 @@ import Testing
     let balanced = try none(feasible, Float.self)
     #expect(balanced.cost.denominator == 0 && balanced.cost.value == 0)
     #expect(balanced.gradient.allSatisfy { $0 == 0 })
+  }
+
+  /// Where the denominator is 0 the gradient is 0, even of an utterance that is undefined.
+  @Test(arguments: [5, 200], CTCLoss.Input.allCases)
+  func denominatorOfZero(classes: Int, input: CTCLoss.Input) throws {
+    var generator = SplitMix(state: 10)
+    var batch = CTCSample.random(
+      batch: 3, time: 9, classes: classes, labels: 2, ragged: false, using: &generator)
+    batch.logits[2 * classes] = .nan
+    for isInPlace in [false, true] {
+      for (weights, isUndefined) in [([1.0, 0, -1], true), ([0, 0, 0], false), ([0, 1, -1], false)] {
+        let run = CTCRun(input: input, reduction: .mean, weights: weights, isInPlace: isInPlace)
+        let result = try run(batch, Float.self)
+        #expect(result.cost.denominator == 0 && result.cost.value.isNaN == isUndefined)
+        #expect(isUndefined || result.cost.value == 0)
+        #expect(result.gradient.allSatisfy { $0 == 0 }, "\(weights)")
+      }
+    }
+  }
+
+  /// A zeroed utterance adds nothing, but its weight counts in the mean.
+  @Test func weightsWithZeroInfinity() throws {
+    var generator = SplitMix(state: 11)
+    var batch = CTCSample.random(batch: 3, time: 4, classes: 4, labels: 1, ragged: false, using: &generator)
+    batch.labels = [[1], [1, 1, 1], [2, 3]]
+    let plain = try CTCRun(zeroInfinity: true)(batch, Double.self)
+    for isInPlace in [false, true] {
+      let run = CTCRun(zeroInfinity: true, reduction: .mean, weights: [2, 3, -1], isInPlace: isInPlace)
+      let result = try run(batch, Double.self)
+      #expect(result.losses == [2 * plain.losses[0], 0, -plain.losses[2]])
+      #expect(result.cost.denominator == 4)
+      #expect(abs(result.cost.sum - (2 * plain.losses[0] - plain.losses[2] / 2)) < 1e-14)
+      let factors = [2.0 / 4, 0, -1.0 / 2 / 4]
+      let expected = plain.gradient.enumerated().map { $1 * factors[$0 / 16] }
+      #expect(largestDifference(result.gradient, expected) < 1e-15)
+      #expect(result.gradient[16..<32].allSatisfy { $0 == 0 })
+    }
   }
 
   @Test func sameBitsForEveryWorkerCount() throws {

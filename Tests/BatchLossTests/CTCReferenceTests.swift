@@ -1,5 +1,6 @@
 import BatchLoss
 import BatchLossKernelInterface
+import BatchLossTestSupport
 import Testing
 
 // CTC against the reference in logarithms (CTCReference): random shapes, lengths, repeats and blanks; every
@@ -115,11 +116,10 @@ import Testing
     frames: Int, labels: Int, deviation: Double, writes: Bool, _ generator: inout SplitMix
   ) throws -> Bool {
     let classes = 40
-    let layout = CTCWorkspace(frames: frames, labels: labels, columns: classes)
-    // Numbers that nothing must be made of: scratch memory holds whatever was there.
-    let scratch = UnsafeMutableRawPointer.allocate(byteCount: layout.bytes, alignment: 64)
-    defer { scratch.deallocate() }
-    scratch.initializeMemory(as: Double.self, repeating: .nan, count: layout.bytes / 8)
+    let layout = CTCWorkspace(
+      frames: frames, labels: labels, columns: classes, scalarBytes: 4, hasTable: true)
+    // NaN, since scratch memory holds whatever was there.
+    let scratch = GuardedBuffer<Double>(rows: 1, columns: layout.bytes / 8)
     let logits = (0..<frames * classes).map { _ in Float(deviation * generator.normal()) }
     let numbers = (0..<max(1, labels)).map { Int32($0 + 1) }
     var gradient = [Float](repeating: 0, count: logits.count)
@@ -130,7 +130,8 @@ import Testing
           var arguments = CTCArguments(
             input: logits.baseAddress!, inputStride: classes, gradient: writes ? gradient.baseAddress! : nil,
             gradientStride: classes, frames: frames, columns: classes, labels: numbers.baseAddress!,
-            labelCount: labels, blank: 0, isNormalized: false, streams: false, scale: 1, workspace: scratch)
+            labelCount: labels, blank: 0, isNormalized: false, streams: false, scale: 1,
+            workspace: UnsafeMutableRawPointer(scratch.base))
           kernels.evaluate(&arguments)
           #expect(arguments.outcome == .finite && gradient.allSatisfy { $0.isFinite })
           return arguments.isWide
@@ -155,10 +156,11 @@ import Testing
     var generator = SplitMix(state: 4)
     let tight = CTCSample.random(
       batch: 1, time: 400, classes: 50, labels: 330, deviation: 3, ragged: false, fits: true, using: &generator)
-    try check(tight, CTCRun(), Float.self, tolerance: 1e-5)
+    try check(tight, CTCRun(), Float.self, tolerance: 1e-6)
     let long = CTCSample.random(
       batch: 1, time: 4000, classes: 5, labels: 60, deviation: 100, ragged: false, using: &generator)
-    try check(long, CTCRun(), Float.self, tolerance: 1e-5)
+    try check(long, CTCRun(), Float.self, tolerance: 1e-6)
+    try check(long, CTCRun(), Double.self, tolerance: 1e-8)
   }
 
   /// Blanks all but certain at both ends and labels in the middle, so that what is negligible in one part of an
@@ -187,8 +189,10 @@ import Testing
           using: &generator)
         for level in InstructionSet.available {
           for streams in [false, true] {
-            try runKernel(level, sample, Float.self, streams: streams, tolerance: 3e-6)
-            try runKernel(level, sample, Double.self, streams: streams, tolerance: 1e-10)
+            for input in CTCLoss.Input.allCases {
+              try runKernel(level, sample, Float.self, input, streams: streams, tolerance: 3e-6)
+              try runKernel(level, sample, Double.self, input, streams: streams, tolerance: 1e-10)
+            }
           }
         }
       }
@@ -196,8 +200,10 @@ import Testing
   }
 
   private func runKernel<Scalar: LossScalar>(
-    _ level: InstructionSet, _ sample: CTCSample, _: Scalar.Type, streams: Bool, tolerance: Double
+    _ level: InstructionSet, _ sample: CTCSample, _: Scalar.Type, _ input: CTCLoss.Input, streams: Bool,
+    tolerance: Double
   ) throws {
+    let isNormalized = input == .logProbabilities
     let kernels = KernelSelection(level).table(Scalar.self).ctc
     let logits = sample.logits.map { Scalar($0) }
     let labels = sample.labels[0].map(Int32.init)
@@ -208,23 +214,25 @@ import Testing
     gradient.initialize(repeating: -123)
     defer { UnsafeMutableRawPointer(gradient.baseAddress!).deallocate() }
     let layout = CTCWorkspace(
-      frames: sample.time, labels: labels.count, columns: sample.classes)
-    let workspace = UnsafeMutableRawPointer.allocate(byteCount: layout.bytes, alignment: 64)
-    defer { workspace.deallocate() }
-    // Scratch memory may hold anything.
-    workspace.initializeMemory(as: Double.self, repeating: .nan, count: layout.bytes / 8)
+      frames: sample.time, labels: labels.count, columns: sample.classes,
+      scalarBytes: MemoryLayout<Scalar>.stride, hasTable: !isNormalized)
+    // NaN, since scratch memory may hold anything, up to a page that may not be touched.
+    let scratch = GuardedBuffer<Double>(rows: 1, columns: layout.bytes / 8)
     logits.withUnsafeBufferPointer { input in
       labels.withUnsafeBufferPointer { target in
         var arguments = CTCArguments<Scalar>(
           input: input.baseAddress!, inputStride: sample.classes, gradient: gradient.baseAddress!,
           gradientStride: sample.classes, frames: sample.time, columns: sample.classes,
           labels: target.baseAddress ?? UnsafePointer(bitPattern: 4)!, labelCount: labels.count, blank: 0,
-          isNormalized: false, streams: streams, scale: 1, workspace: workspace)
+          isNormalized: isNormalized, streams: streams, scale: 1,
+          workspace: UnsafeMutableRawPointer(scratch.base))
         kernels.evaluate(&arguments)
         #expect(arguments.outcome == .finite)
       }
     }
-    let difference = largestDifference(Array(gradient), sample.referenceGradient())
+    let expected = sample.referenceGradient(isNormalized: isNormalized)
+    let difference = largestDifference(Array(gradient), expected)
     #expect(difference <= tolerance, "\(level) \(Scalar.self) \(labels.count) labels: off by \(difference)")
+    #expect(scratch.isIntact, "\(level) \(Scalar.self) \(labels.count) labels of \(sample.classes)")
   }
 }

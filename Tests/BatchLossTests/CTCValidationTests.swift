@@ -97,6 +97,26 @@ import Testing
     }
   }
 
+  @Test func requiredFrames() throws {
+    let (labels, lengths, blankless): ([UInt64], [Int], [Int]) = (
+      [1, 1, 1, 2, 1, 9, .max, .max, 9], [3, 2, 3], []
+    )
+    #expect(try CTCTargets(padded: labels.span, batch: 3).requiredFrames() == [5, 3, 4])
+    #expect(try CTCTargets(padded: labels.span, batch: 3, lengths: lengths.span).requiredFrames() == [5, 2, 4])
+    let other = [0, 4, 5]
+    #expect(try CTCTargets(concatenated: labels.span, lengths: other.span).requiredFrames() == [0, 6, 6])
+    #expect(try CTCTargets(padded: blankless.span, batch: 2).requiredFrames() == [0, 0])
+    let wrong = [4, 2, 4]
+    for isPadded in [false, true] {
+      let error = #expect(throws: BatchLossError.self) {
+        isPadded
+          ? try CTCTargets(padded: labels.span, batch: 3, lengths: wrong.span).requiredFrames()
+          : try CTCTargets(concatenated: labels.span, lengths: wrong.span).requiredFrames()
+      }
+      #expect(error?.code == .invalidLength)
+    }
+  }
+
   @Test func everyIntegerType() throws {
     let logits = (0..<12).map { Float($0 % 5) }
     func cost<Label: FixedWidthInteger & BitwiseCopyable>(_: Label.Type) throws -> Cost {

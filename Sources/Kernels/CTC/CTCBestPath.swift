@@ -24,7 +24,8 @@ func ctcAlign<V: KernelVector>(
   _ arguments: inout CTCArguments<V.Lane>, path: UnsafeMutablePointer<Int32>, as: V.Type
 ) {
   let workspace = CTCWorkspace(
-    frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns)
+    frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns,
+    scalarBytes: MemoryLayout<V.Lane>.stride, hasTable: false)
   let count = arguments.labelCount
   let width = workspace.width
   let end = (count + 8) & -8

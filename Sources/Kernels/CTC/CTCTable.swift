@@ -147,7 +147,15 @@ private func ctcExponentialColumns<V: KernelVector>(
     lane += 8
   }
   // What a transposition reads next comes from memory meanwhile: rows in an order that the processor does not foresee.
+  // Rows that follow one another are as many vectors as there are classes; of others each is asked for by itself.
   var upcoming = arguments.input + (first + V.laneCount) * arguments.inputStride
+  var step = V.laneCount
+  if arguments.inputStride != arguments.columns {
+    for frame in first + V.laneCount..<max(first + V.laneCount, min(first + 2 * V.laneCount, arguments.frames)) {
+      ctcPrefetchRow(arguments.input + frame * arguments.inputStride, arguments.columns, as: V.self)
+    }
+    (upcoming, step) = (arguments.input + first * arguments.inputStride, 0)
+  }
   var (even, odd) = (V(0), V(0))
   var vector = table
   for _ in 0..<arguments.columns {
@@ -155,10 +163,21 @@ private func ctcExponentialColumns<V: KernelVector>(
     exponential.store(vector)
     (even, odd) = (odd + exponential, even)
     batchloss_prefetch(UnsafeRawPointer(upcoming))
-    upcoming += V.laneCount
+    upcoming += step
     vector += V.laneCount
   }
   return even + odd
+}
+
+/// Asks for every cache line of a row.
+@inline(__always)
+private func ctcPrefetchRow<V: KernelVector>(_ row: UnsafePointer<V.Lane>, _ columns: Int, as: V.Type) {
+  var column = 0
+  while column < columns {
+    batchloss_prefetch(UnsafeRawPointer(row + column))
+    column += V.laneCount
+  }
+  batchloss_prefetch(UnsafeRawPointer(row + (columns - 1)))
 }
 
 /// Exponentials of `count` frames as rows, 0 past the last class; their sums, and the logarithm of what they are

@@ -19,8 +19,9 @@ func ctcKernels<V: KernelVector>(as vector: V.Type) -> CTCKernels<V.Lane> {
 @inline(__always)
 private func ctcEvaluate<V: KernelVector>(_ arguments: inout CTCArguments<V.Lane>, as: V.Type) {
   let workspace = CTCWorkspace(
-    frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns)
-  let hasTable = workspace.tableWidth > 0 && !arguments.isNormalized
+    frames: arguments.frames, labels: arguments.labelCount, columns: arguments.columns,
+    scalarBytes: MemoryLayout<V.Lane>.stride, hasTable: !arguments.isNormalized)
+  let hasTable = workspace.tableWidth > 0
   ctcPrepare(arguments, workspace)
   let isNarrow =
     hasTable

@@ -33,14 +33,14 @@ private struct CTCEvaluator: LossEvaluator {
     let lengths = problem.integers[.targetLengths].map { $0.map { Int($0) } }
     let inputLengths = problem.integers[.inputLengths].map { $0.map { Int($0) } }
     let targetShape = problem.shapes[.targets] ?? []
-    let cost: Cost
+    let outcome: LossOutcome
     if targetShape.count == 2 {
       guard targetShape[0] == batch else {
         throw BatchLossError(
           .invalidShape, parameter: "targets", expected: "\(batch) rows, one an utterance",
           actual: "\(targetShape[0])")
       }
-      cost = try evaluate(
+      outcome = try evaluate(
         loss, frames, gradient, problem, CTCTargets(padded: labels.span, batch: batch, lengths: lengths?.span),
         inputLengths)
     } else {
@@ -53,19 +53,24 @@ private struct CTCEvaluator: LossEvaluator {
         throw BatchLossError(
           .invalidShape, parameter: "target-lengths", expected: "\(batch) lengths", actual: "\(lengths.count)")
       }
-      cost = try evaluate(
+      outcome = try evaluate(
         loss, frames, gradient, problem, CTCTargets(concatenated: labels.span, lengths: lengths.span), inputLengths)
     }
-    return LossOutcome(cost: cost)
+    return outcome
   }
 
   private func evaluate<Scalar: LossScalar>(
     _ loss: CTCLoss, _ frames: Rows<Scalar>, _ gradient: UnsafeMutableBufferPointer<Scalar>?,
     _ problem: LossProblem<Scalar>, _ targets: borrowing CTCTargets<Int64>, _ inputLengths: [Int]?
-  ) throws(BatchLossError) -> Cost {
-    try loss.evaluate(
+  ) throws(BatchLossError) -> LossOutcome {
+    let cost = try loss.evaluate(
       frames.view, targets: targets, inputLengths: inputLengths?.span, weights: problem.span(.weights)?.span,
       reduction: problem.reduction ?? .mean, denominator: problem.denominator, losses: problem.losses?.mutableSpan,
       gradient: frames.mutableView(gradient), engine: problem.engine)
+    let time = targets.batch == 0 ? 0 : frames.rows / targets.batch
+    var infeasible = 0
+    for (utterance, required) in try targets.requiredFrames().enumerated()
+    where required > inputLengths?[utterance] ?? time { infeasible += 1 }
+    return LossOutcome(cost: cost, details: [("infeasible", Double(infeasible))])
   }
 }

@@ -9,14 +9,12 @@ struct CTCBatch {
   /// Frames of an utterance, padding included.
   let time: Int
   private let columns: Int
-  /// Scratch memory that any utterance of the batch needs.
-  private(set) var workspaceBytes = 0
 
   /// Frames that count.
   let frames: UnsafeMutablePointer<Int>
   let labelStarts: UnsafeMutablePointer<Int>
   let labelCounts: UnsafeMutablePointer<Int>
-  /// Frames that the target needs at least: its labels, and a blank between equal neighbours.
+  /// Frames that the target needs at least.
   let requiredFrames: UnsafeMutablePointer<Int>
   let losses: UnsafeMutablePointer<Double>
   /// Utterances, the most work first.
@@ -99,12 +97,18 @@ struct CTCBatch {
       order[utterance] = Int32(truncatingIfNeeded: utterance)
     }
     try readLabels(of: targets, columns: columns, blank: loss.blank)
-    for utterance in 0..<count where isFeasible(utterance) {
-      let layout = CTCWorkspace(
-        frames: frames[utterance], labels: labelCounts[utterance], columns: columns)
-      workspaceBytes = max(workspaceBytes, layout.bytes)
-    }
     sortByWork()
+  }
+
+  /// Scratch memory that any utterance of the batch needs.
+  func workspaceBytes<Scalar: LossScalar>(_: Scalar.Type, hasTable: Bool) -> Int {
+    (0..<count).reduce(0) { largest, utterance in
+      guard isFeasible(utterance) else { return largest }
+      let layout = CTCWorkspace(
+        frames: frames[utterance], labels: labelCounts[utterance], columns: columns,
+        scalarBytes: MemoryLayout<Scalar>.stride, hasTable: hasTable)
+      return max(largest, layout.bytes)
+    }
   }
 
   private func readLabels<Label: FixedWidthInteger>(
@@ -114,7 +118,6 @@ struct CTCBatch {
     ClassLabels.narrow(source, to: labels)
     let (labels, labelStarts, labelCounts, requiredFrames) = (labels, labelStarts, labelCounts, requiredFrames)
     try targets.forEachUtterance { (utterance, start, length) throws(BatchLossError) in
-      var repeats = 0
       for index in start..<start + length {
         let label = Int(labels[index])
         guard label >= 0, label < columns, label != blank else {
@@ -124,11 +127,10 @@ struct CTCBatch {
               "0 to \(columns - 1), not the blank \(blank), for label \(index - start) of utterance \(utterance)",
             actual: "\(source[index])")
         }
-        if index > start, labels[index - 1] == labels[index] { repeats += 1 }
       }
       labelStarts[utterance] = start
       labelCounts[utterance] = length
-      requiredFrames[utterance] = length + repeats
+      requiredFrames[utterance] = ctcRequiredFrames(UnsafeBufferPointer(start: labels + start, count: length))
     }
   }
 

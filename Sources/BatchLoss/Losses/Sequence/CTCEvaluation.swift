@@ -40,11 +40,12 @@ struct CTCEvaluation<Scalar: LossScalar> {
     // some are much longer than others, those come first and one by one.
     let partition = BlockPartition(
       of: batch.count, blockSize: batch.utterancesPerBlock(workers: engine.configuration.workerCount))
+    let workspaceBytes = batch.workspaceBytes(Scalar.self, hasTable: loss.input == .logits)
     engine.forEachBlock(partition.blocks) { block, workspace in
       for place in partition[block] {
         let utterance = Int(batch.order[place])
         batch.losses[utterance] = evaluate(
-          utterance, of: batch, kernels, divisor: divisor, workspace)
+          utterance, of: batch, kernels, divisor: divisor, workspace.buffer(of: UInt8.self, count: workspaceBytes))
       }
     }
     var sum = 0.0
@@ -59,7 +60,8 @@ struct CTCEvaluation<Scalar: LossScalar> {
   // MARK: One utterance
 
   private func evaluate(
-    _ utterance: Int, of batch: CTCBatch, _ kernels: CTCKernels<Scalar>, divisor: Double, _ workspace: Workspace
+    _ utterance: Int, of batch: CTCBatch, _ kernels: CTCKernels<Scalar>, divisor: Double,
+    _ workspace: UnsafeMutablePointer<UInt8>
   ) -> Double {
     let frames = batch.frames[utterance]
     let weight = weights.map { Double($0[utterance]) } ?? 1
@@ -73,9 +75,7 @@ struct CTCEvaluation<Scalar: LossScalar> {
       return loss.zeroInfinity ? 0 : weight * .infinity
     }
     guard frames > 0 else { return 0 }
-    var arguments = batch.arguments(
-      of: utterance, logits, loss,
-      workspace: workspace.buffer(of: UInt8.self, count: batch.workspaceBytes))
+    var arguments = batch.arguments(of: utterance, logits, loss, workspace: workspace)
     if let gradient {
       arguments.gradient = gradient.pointer(batch.row(utterance, 0, loss.layout), 0)
       arguments.gradientStride = batch.frameStride(loss.layout) * gradient.stride
@@ -89,7 +89,8 @@ struct CTCEvaluation<Scalar: LossScalar> {
       if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: 0) }
       return loss.zeroInfinity ? 0 : weight * .infinity
     case .undefined:
-      if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: .nan) }
+      // A denominator of 0 silences all, as a weight of 0 does one.
+      if let gradient { fill(gradient, utterance, 0..<frames, of: batch, with: divisor == 0 ? 0 : .nan) }
       return .nan
     }
   }

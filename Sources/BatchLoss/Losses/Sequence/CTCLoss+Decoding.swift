@@ -79,12 +79,13 @@ extension CTCLoss {
       scratch: scratch)
     let kernel = try KernelSelection.current.table(Scalar.self).ctc.align
     let memory = logits.memory
+    let kernelBytes = utterances.workspaceBytes(Scalar.self, hasTable: false)
     return results(of: utterances, engine) { utterance, workspace in
       guard utterances.isFeasible(utterance) else { return nil }
       let frames = utterances.frames[utterance]
       guard frames > 0 else { return CTCAlignment(classes: [], ranges: [], logProbability: 0) }
       let pathBytes = (4 * frames + 63) & ~63
-      let bytes = workspace.buffer(of: UInt8.self, count: utterances.workspaceBytes + 4 * utterances.time + 64)
+      let bytes = workspace.buffer(of: UInt8.self, count: kernelBytes + 4 * utterances.time + 64)
       let path = UnsafeMutableRawPointer(bytes).bindMemory(to: Int32.self, capacity: frames)
       var arguments = utterances.arguments(of: utterance, memory, self, workspace: bytes + pathBytes)
       kernel(&arguments, path)

@@ -15,15 +15,15 @@ import BatchLossFormulas
 ///   lengths say how many frames of each utterance count: those after are never read, and their gradient is
 ///   exactly 0.
 /// - **Unit**: nats. From logits a loss is never below 0.
-/// - **Infeasible targets** (fewer frames than labels and adjacent repeats, or a label of logit −∞ everywhere):
+/// - **Infeasible targets** (fewer frames than ``CTCTargets/requiredFrames()``, or a label of logit −∞ everywhere):
 ///   loss +∞ and gradient 0, or with ``zeroInfinity`` loss 0 and gradient 0. Either way they count in the mean.
 ///   An utterance of no frames has loss 0 if its target is empty. A frame with NaN, +∞ or nothing but −∞ makes
 ///   loss and gradient of its utterance NaN.
 /// - **Accuracy**: the recursion is in float64 and cannot underflow, so that a `Float` gradient is as good as
 ///   its softmax: of a single utterance off by less than 3e-7 at 1000 frames and 200 labels, for logits of
 ///   standard deviation 1 and of 100 alike (docs/losses.md has the measurement).
-/// - **Cost**: O(frames · (classes + labels)) time, O(frames · labels) scratch memory a worker; nothing is
-///   allocated when a call of the same shape is repeated.
+/// - **Cost**: O(frames · (classes + labels)) time, O(frames · labels) scratch memory a worker, and for logits of up
+///   to 128 classes their exponentials as well; nothing is allocated when a call of the same shape is repeated.
 /// - **Determinism**: an utterance is worked on by one worker, and losses are added in the order of the batch,
 ///   so the bits of a result do not depend on the number of workers.
 ///

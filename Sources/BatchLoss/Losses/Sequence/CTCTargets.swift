@@ -38,6 +38,20 @@ public struct CTCTargets<Label: FixedWidthInteger & BitwiseCopyable>: ~Escapable
 }
 
 extension CTCTargets {
+  /// How many frames each utterance needs at least: one for every label, and one more for the blank between equal
+  /// neighbours. With fewer its loss is +∞.
+  /// - Throws: ``BatchLossError`` for lengths that do not fit the labels.
+  @_specialize(where Label == Int32)
+  @_specialize(where Label == Int64)
+  public func requiredFrames() throws(BatchLossError) -> [Int] {
+    var counts: [Int] = []
+    let labels = pointer(to: labels)
+    try forEachUtterance { (_, start, count) throws(BatchLossError) in
+      counts.append(ctcRequiredFrames(UnsafeBufferPointer(rebasing: labels[start..<start + count])))
+    }
+    return counts
+  }
+
   /// Checks the shape and yields where each utterance's labels start and how many there are.
   func forEachUtterance(
     _ body: (_ utterance: Int, _ start: Int, _ count: Int) throws(BatchLossError) -> Void
@@ -71,6 +85,14 @@ extension CTCTargets {
         actual: "\(start)")
     }
   }
+}
+
+/// The number of labels and of equal neighbours.
+@inline(__always)
+func ctcRequiredFrames<Label: Equatable>(_ labels: UnsafeBufferPointer<Label>) -> Int {
+  var frames = labels.count
+  for index in labels.indices.dropFirst() where labels[index - 1] == labels[index] { frames += 1 }
+  return frames
 }
 
 extension ClassLabels {
