@@ -38,8 +38,8 @@ def main() -> None:
     try:
         compare(parse())
     except KeyboardInterrupt:
-        sys.exit("compare: interrupted; rows that were printed are kept")
-    except OSError as error:
+        sys.exit("compare: interrupted")
+    except (OSError, ValueError) as error:
         sys.exit(f"compare: {error}")
 
 
@@ -58,17 +58,25 @@ def compare(options: argparse.Namespace) -> None:
     # Before results are written, which makes the tree differ from the commit.
     measured = commit()
     healthy, writes = True, not (options.smoke or options.peers_only)
+    entries: dict[str, dict[str, Any]] = {}
     with Pool(options.workers, keep=options.smoke) as pool:
         for workload in chosen:
             entry = Comparison(workload, options, pool, rates, measured).result()
             print(report.plain(workload.name, entry), flush=True)
-            healthy = healthy and is_healthy(entry, options.peers_only)
+            healthy = healthy and is_healthy(entry, options)
+            entries[workload.name] = entry
             if writes:
                 report.store(RESULTS, {workload.name: entry})
     if writes:
+        # Once more, because a machine may be slow at one moment; the better rates bound every row.
+        rates = {name: max(rate, rates[name]) for name, rate in machine_rates(options).items()}
+        for entry in entries.values():
+            if entry["limit"]:
+                entry["limit"] = limit(entry["limit"], rates)
+        report.store(RESULTS, entries)
         report.write(RESULTS, list(WORKLOADS), ROOT / "docs")
     if not healthy:
-        sys.exit("compare: a participant failed or disagrees, see above")
+        sys.exit("compare: a participant failed, disagrees or could not be checked, see above")
 
 
 def parse() -> argparse.Namespace:
@@ -109,10 +117,13 @@ def select(patterns: list[str]) -> list[Workload]:
     return list(chosen.values())
 
 
-def is_healthy(entry: dict[str, Any], peers_only: bool) -> bool:
+def is_healthy(entry: dict[str, Any], options: argparse.Namespace) -> bool:
+    """Nobody disagrees, and ours was checked and timed; so was every peer where shapes are tiny."""
     participants = entry["participants"]
-    disagrees = any(p.get("disagrees") for p in participants.values())
-    return not disagrees and (peers_only or "failed" not in participants[OURS])
+    if any(p.get("disagrees") for p in participants.values()):
+        return False
+    must = list(participants) if options.smoke else [] if options.peers_only else [OURS]
+    return not any("failed" in participants[label] or participants[label]["unchecked"] for label in must)
 
 
 def note(text: str) -> None:
@@ -255,7 +266,6 @@ class Comparison:
         with self.evaluated(child, "gradient") as (cost, gradients):
             if reference is not None:
                 outcome |= agreement((cost, gradients), reference, self.workload.gradient_measure)
-        child.reset_peak_memory()
         tolerances = {"cost": self.workload.tolerance, "gradient": self.workload.gradient_tolerance}
         if participant.name == OURS:
             tolerances = {what: min(tolerance, OUR_TOLERANCE) for what, tolerance in tolerances.items()}
@@ -274,6 +284,8 @@ class Comparison:
     def time(self, children: dict[str, Child]) -> None:
         if not children:
             return
+        for child in children.values():
+            child.reset_peak_memory()
         times, failed = interleave(children, self.options.repeat, self.options.warmup)
         for label, reason in failed.items():
             self.fail(label, reason)

@@ -21,7 +21,15 @@ from workloads import Workload
 
 
 def main() -> None:
-    options = parse()
+    try:
+        compare(parse())
+    except KeyboardInterrupt:
+        sys.exit("compare_commits: interrupted")
+    except OSError as error:
+        sys.exit(f"compare_commits: {error}")
+
+
+def compare(options: argparse.Namespace) -> None:
     chosen = select(options.workloads)
     base, head = (resolved(revision) for revision in (options.base, options.head))
     if base == head:

@@ -162,7 +162,8 @@ def section(results: dict[str, Entry]) -> list[str]:
         *table(limit_header, limits),
         "",
         "Bytes that must move over the bandwidth of a non-temporal copy, or the operations of matrix products over the",
-        "rate of products, whichever takes longer. Both rates are measured once, when the comparison begins.",
+        "rate of products, whichever takes longer. Both rates are measured when the comparison begins and when it",
+        "ends; the better counts.",
         "",
         "</details>",
         "",
@@ -175,7 +176,7 @@ def section(results: dict[str, Entry]) -> list[str]:
         "Faults are pages mapped in a run, by the median: the tuned allocator is there to make them 0.",
         "Cost and gradient are errors against PyTorch in float64: relative, and relative to the largest component; of",
         "batch-hard by their norms, and of semi-hard mining in three rows of four, because rounding decides there",
-        "which of two negatives is chosen. Where a reference of the whole batch would not fit into memory, ours is",
+        "which of two negatives is chosen. Where a reference of the whole batch would not fit into memory, values are",
         "checked on the number of rows in brackets.",
         "",
         "</details>",
@@ -197,7 +198,10 @@ def write(results: Path, order: list[str], docs: Path) -> None:
 
 def store(path: Path, entries: dict[str, Entry]) -> None:
     stored = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(stored | entries, indent=1, sort_keys=True) + "\n")
+    # Never half a file: a run takes long, and may be interrupted here.
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(stored | entries, indent=1, sort_keys=True) + "\n")
+    new.replace(path)
 
 
 def plain(name: str, entry: Entry) -> str:

@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 wanted=Benchmarks/requirements.txt
 done_mark=.venv/benchmarks-installed
-cmp -s "$wanted" "$done_mark" && .venv/bin/python -c '' 2>/dev/null && exit 0
+cmp -s "$wanted" "$done_mark" && .venv/bin/python -c 'import numpy' 2>/dev/null && exit 0
 
 fail() {
   echo "Benchmarks/setup.sh: $1" >&2

@@ -55,6 +55,10 @@ write("padded-words", "|u1", (6, 2), b"".join(bytes((word + [0, 0])[:2]) for wor
 write("joined-words", "|u1", (8,), bytes(sum(words, [])))
 write("word-lengths", "<i8", (6,), struct.pack("<6q", *map(len, words)))
 write("long-words", "|u1", (6, 3), bytes([1, 1, 1, 1, 2, 3] * 3))
+write("wrong-words", "|u1", (6, 2), bytes([1, 2] * 5 + [1, 10]))
+write("blank-words", "|u1", (6, 2), bytes([1, 2] * 3 + [1, 0] + [1, 2] * 2))
+write("long-lengths", "<i8", (6,), struct.pack("<6q", 2, 2, 2, 5, 2, 2))
+write("negative-lengths", "<i8", (6,), struct.pack("<6q", 2, 2, 2, 2, -1, 2))
 write("twos", "<f4", (6,), struct.pack("<6f", *[2] * 6))
 write("odd-ones", "<f4", (6,), struct.pack("<6f", *[0, 1] * 3))
 write("fewer-centers", "<f4", (5, 16), b"\0\0\x80\x3f" * 80)
@@ -126,7 +130,15 @@ fails supervised-contrastive --embeddings "$real/embeddings.npy" && says "needs 
 
 lines=$root/Examples/ctc
 fails ctc --logits "$lines/logits.npy" --log-probabilities "$lines/logits.npy" --targets "$lines/targets.npy"
-fails ctc --logits "$lines/logits.npy" --targets "$lines/targets.npy" --blank 11
+fails ctc --logits "$lines/logits.npy" --targets "$lines/targets.npy" --blank 11 && says "blank"
+fails ctc --logits "$made/utterances.npy" --targets "$made/wrong-words.npy" && says "of utterance 5" && says "got 10"
+fails ctc --logits "$made/utterances.npy" --targets "$made/blank-words.npy" && says "of utterance 3"
+for lengths in input-lengths target-lengths; do
+  fails ctc --logits "$made/utterances.npy" --targets "$made/words.npy" "--$lengths" "$made/long-lengths.npy"
+  says "utterance 3"
+  fails ctc --logits "$made/utterances.npy" --targets "$made/words.npy" "--$lengths" "$made/negative-lengths.npy"
+  says "utterance 4"
+done
 fails ctc --logits "$made/utterances.npy" --targets "$made/words.npy" --weights "$digits/labels.npy" && says "weights"
 fails ctc --logits "$made/utterances.npy" --targets "$made/joined-words.npy" && says "target-lengths"
 

@@ -48,12 +48,16 @@ for options in "${!groups[@]}"; do
   "$bench" run "$@" $options --scalar float64 "${once[@]}" --json 2>/dev/null | rows $# float64
   count=$((count + $#))
 done
-for name in "processor" "instruction set" "OpenBLAS" "workers" "limits"; do
+expected=("processor" "instruction set" "OpenBLAS" "workers" "limits")
+# An archive of the sources has no commit.
+! git -C "$root" rev-parse --verify --quiet HEAD >/dev/null || expected+=("commit")
+for name in "${expected[@]}"; do
   grep -q "^$name  *[^ ]" "$scratch/header" || { echo "bench run: the header has no '$name'"; exit 1; }
 done
 
 # Without names, every workload with such dimensions and forms.
 "$bench" run --rows 33 --classes 5 --cost-only "${once[@]}" --json 2>/dev/null | rows 9 float32
+"$bench" run --rows 33 --columns 17 --cost-only "${once[@]}" --json 2>/dev/null | rows 18 float32
 "$bench" run --time 40 --batch 3 --classes 5 --labels 8 --cost-only "${once[@]}" --json 2>/dev/null | rows 1 float32
 "$bench" run --in-place --rows 33 --columns 17 "${once[@]}" --json 2>/dev/null | rows 7 float32
 in_place=(huber softmax-cross-entropy)
@@ -65,6 +69,10 @@ assert small < 96 << 20 < large, (small, large)'
 # Columns by the names that they have in products and in logits.
 "$bench" run clip --rows 33 --depth 24 "${once[@]}" --json 2>/dev/null | rows 1 float32
 "$bench" run softmax-cross-entropy --rows 33 --classes 10 "${once[@]}" --json 2>/dev/null | rows 1 float32
+for level in $("$bench" levels); do
+  "$bench" run huber --rows 33 --columns 17 --isa "$level" --workers 1 "${once[@]}" --json 2>/dev/null |
+    grep -q "\"isa\":\"$level\".*\"workers\":1" || { echo "bench run: not on $level with one worker"; exit 1; }
+done
 # A bar on every row.
 "$bench" run huber softmax-cross-entropy --rows 33 --columns 17 "${once[@]}" >"$scratch/table"
 [ "$(grep -c '[█░]\{20\} *[0-9]*%$' "$scratch/table")" = 2 ] || { echo "bench run: no bars"; exit 1; }

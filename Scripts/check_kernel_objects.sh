@@ -2,7 +2,7 @@
 # Checks that no kernel object carries weak code that other modules might end up running, and that the steps of loops
 # are in the loops.
 #
-#   Scripts/check_kernel_objects.sh CONFIGURATION [BUILD_FOLDER]
+#   Scripts/check_kernel_objects.sh [CONFIGURATION] [BUILD_FOLDER]
 #
 # Kernels are compiled for instructions that a processor may lack. A weak function in their objects that does
 # not belong to them (a specialisation of the standard library, say) may be the copy that the linker keeps for
@@ -15,7 +15,7 @@
 # same result, which no test notices.
 set -euo pipefail
 
-configuration=${1:-debug}
+configuration=${1:-release}
 build=${2:-"$(dirname "$0")/../.build"}/$configuration
 if [ "$(uname -m)" != x86_64 ]; then
   echo "kernel objects: one instruction set on $(uname -m), nothing to check"
@@ -27,7 +27,7 @@ beyond_baseline='^([vk].*|andn|bextr|blsi|blsmsk|blsr|bzhi|mulx|pdep|pext|rorx|s
 helper='^(__swift_instantiateConcreteTypeFromMangledName.*|\$s.*Wl)$'
 
 # In a mangled name: length, name, and the mark of what is local to a function.
-local_function='[0-9][a-z][A-Za-z]*L_'
+local_function='[0-9][a-z][A-Za-z0-9]*L[0-9]*_'
 
 # The first instruction of a symbol that is not baseline, or nothing.
 foreign_instruction() {
@@ -66,4 +66,4 @@ done
 
 [ "$objects" -gt 0 ] || { echo "$build: no kernel objects found"; exit 1; }
 [ "$failures" -eq 0 ] || exit 1
-echo "kernel objects: $objects checked, $symbols weak helpers, all of baseline instructions; every step is in its loop"
+echo "kernel objects: $objects checked, $symbols weak helpers, all of baseline instructions; every local function is in its loop"

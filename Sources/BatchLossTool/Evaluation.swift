@@ -110,8 +110,9 @@ struct Evaluation {
     var outcome = LossOutcome(cost: Cost(sum: 0, denominator: denominator))
     let progress = Progress(total: leading.rows, label: entry.name)
     for part in parts {
-      var problem = try problem(part, readers, roles: nil, denominator == 0 ? nil : outputs)
+      var problem = try problem(part, readers, roles: nil, outputs)
       // Where nothing contributes, gradients stay the zeros that new files hold.
+      if denominator == 0 { problem.gradients = [:] }
       problem.reduction = .sum
       problem.denominator = denominator == 0 ? nil : denominator
       do throws(BatchLossError) {

@@ -47,8 +47,10 @@ struct ShapeOptions: ParsableArguments {
     return result
   }
 
-  /// Whether the workload has every dimension that was given.
-  func suit(_ workload: Workload) -> Bool { given.keys.allSatisfy { workload.dimension($0) != nil } }
+  /// Whether the workload has every dimension that was given, under one name each.
+  func suit(_ workload: Workload) -> Bool {
+    Set(given.keys.compactMap(workload.dimension)).count == given.count
+  }
 
   /// The shapes of a workload with what was given in place of its own; one shape if anything was.
   func shapes(of workload: Workload) throws -> [Dimensions] {

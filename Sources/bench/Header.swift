@@ -24,11 +24,12 @@ struct Header {
     (json ? FileHandle.standardError : FileHandle.standardOutput).write(Data(text.utf8))
   }
 
-  /// The commit of the working directory, where there is one.
+  /// The commit of the tree that this executable was built in, where it still lies in one.
   private static func commit() -> String? {
     let git = Process()
     git.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    git.arguments = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    let folder = Bundle.main.executableURL?.deletingLastPathComponent().path ?? "."
+    git.arguments = ["git", "-C", folder, "describe", "--always", "--dirty", "--exclude=*"]
     let output = Pipe()
     git.standardOutput = output
     git.standardError = FileHandle.nullDevice

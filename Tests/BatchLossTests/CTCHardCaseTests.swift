@@ -284,16 +284,25 @@ import Testing
 
   @Test func sameBitsForEveryWorkerCount() throws {
     var generator = SplitMix(state: 6)
-    for deviation in [1.0, 60] {
+    for (deviation, classes) in [(1.0, 19), (60, 19), (3, 150)] {
       let batch = CTCSample.random(
-        batch: 23, time: 31, classes: 19, labels: 9, deviation: deviation, using: &generator)
+        batch: 23, time: 31, classes: classes, labels: 9, deviation: deviation, using: &generator)
       for layout in CTCLoss.Layout.allCases {
-        let one = try CTCRun(layout: layout, reduction: .mean)(batch, Float.self)
-        for workers in [2, 7] {
-          let many = try CTCRun(layout: layout, reduction: .mean, workers: workers)(batch, Float.self)
-          #expect(many.cost == one.cost && many.losses == one.losses && many.gradient == one.gradient)
+        for input in CTCLoss.Input.allCases {
+          try checkSameBits(CTCRun(layout: layout, input: input, reduction: .mean), batch, Float.self)
+          try checkSameBits(CTCRun(layout: layout, input: input, reduction: .mean), batch, Double.self)
         }
       }
+    }
+  }
+
+  private func checkSameBits<Scalar: LossScalar>(_ run: CTCRun, _ batch: CTCSample, _: Scalar.Type) throws {
+    let one = try run(batch, Scalar.self)
+    for workers in [2, 7] {
+      var parallel = run
+      parallel.workers = workers
+      let many = try parallel(batch, Scalar.self)
+      #expect(many.cost == one.cost && many.losses == one.losses && many.gradient == one.gradient)
     }
   }
 
@@ -302,26 +311,38 @@ import Testing
     var generator = SplitMix(state: 8)
     var batch = CTCSample.random(batch: 300, time: 40, classes: 7, labels: 3, ragged: !hasLong, using: &generator)
     if hasLong { for utterance in 1..<300 { batch.inputLengths[utterance] = 3 + utterance % 5 } }
-    let one = try CTCRun(reduction: .mean)(batch, Float.self)
-    for workers in [2, 7] {
-      let many = try CTCRun(reduction: .mean, workers: workers)(batch, Float.self)
-      #expect(many.cost == one.cost && many.losses == one.losses && many.gradient == one.gradient)
-    }
+    try checkSameBits(CTCRun(reduction: .mean), batch, Float.self)
   }
 
-  @Test func repeatedCallsAllocateNothing() throws {
-    var generator = SplitMix(state: 7)
-    let batch = CTCSample.random(batch: 4, time: 20, classes: 9, labels: 5, using: &generator)
+  @Test func newMatrix() throws {
+    var generator = SplitMix(state: 9)
+    let batch = CTCSample.random(batch: 5, time: 21, classes: 9, labels: 4, using: &generator)
     let logits = batch.logits.map { Float($0) }
+    let (labels, lengths, frames) = (batch.padded, batch.targetLengths, batch.inputLengths)
+    let targets = CTCTargets(padded: labels.span, batch: 5, lengths: lengths.span)
+    var gradient = [Float](repeating: 7, count: logits.count)
+    let cost = try CTCLoss(zeroInfinity: true).evaluate(
+      logits.matrix(columns: 9), targets: targets, inputLengths: frames.span,
+      gradient: gradient.mutableMatrix(columns: 9))
+    let both = try CTCLoss(zeroInfinity: true).costAndGradient(
+      logits.matrix(columns: 9), targets: targets, inputLengths: frames.span)
+    #expect(both.cost == cost && both.gradient.elements == gradient)
+  }
+
+  @Test(arguments: CTCLoss.Layout.allCases, [9, 150])
+  func repeatedCallsAllocateNothing(layout: CTCLoss.Layout, classes: Int) throws {
+    var generator = SplitMix(state: 7)
+    let batch = CTCSample.random(batch: 4, time: 20, classes: classes, labels: 5, using: &generator)
+    let logits = (layout == .batchMajor ? batch.logits : batch.timeMajor).map { Float($0) }
     var gradient = [Float](repeating: 0, count: logits.count)
     let (labels, lengths, frames) = (batch.padded, batch.targetLengths, batch.inputLengths)
     let engine = Engine(configuration: try .init(workerCount: 1))
     var allocations: [Int] = []
     for _ in 0..<3 {
-      try CTCLoss().evaluate(
-        logits.matrix(columns: 9),
+      try CTCLoss(layout: layout).evaluate(
+        logits.matrix(columns: classes),
         targets: CTCTargets(padded: labels.span, batch: 4, lengths: lengths.span),
-        inputLengths: frames.span, gradient: gradient.mutableMatrix(columns: 9), engine: engine)
+        inputLengths: frames.span, gradient: gradient.mutableMatrix(columns: classes), engine: engine)
       allocations.append(engine.workspaceAllocations)
     }
     #expect(allocations[1] == allocations[0] && allocations[2] == allocations[0])

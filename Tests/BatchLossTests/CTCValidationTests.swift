@@ -91,9 +91,34 @@ import Testing
   @Test func noClasses() {
     let logits: [Float] = []
     let labels: [Int] = []
-    #expect(throws: BatchLossError.self) {
+    expectError(.invalidParameter, "blank") {
       let view = try MatrixView(logits.span, rows: 2, columns: 0)
-      return try CTCLoss().evaluate(view, targets: CTCTargets(padded: labels.span, batch: 2))
+      _ = try CTCLoss().evaluate(view, targets: CTCTargets(padded: labels.span, batch: 2))
+    }
+  }
+
+  @Test func decoding() {
+    let logits = [Float](repeating: 0.5, count: 24)
+    let labels = [1, 2, 3, 1]
+    let (tooLong, negative, tooFew) = ([3, 4], [-1, 3], [3])
+    for (lengths, code, text) in [
+      (tooLong, BatchLossError.Code.invalidLength, "utterance 1"), (negative, .invalidLength, "utterance 0"),
+      (tooFew, .invalidShape, "2"),
+    ] {
+      expectError(code, "inputLengths", mentioning: text) {
+        _ = try CTCLoss().decodeBestPath(logits.matrix(columns: 4), batch: 2, inputLengths: lengths.span)
+      }
+      expectError(code, "inputLengths", mentioning: text) {
+        _ = try CTCLoss().bestAlignments(
+          logits.matrix(columns: 4), targets: CTCTargets(padded: labels.span, batch: 2), inputLengths: lengths.span)
+      }
+    }
+    expectError(.invalidParameter, "blank") {
+      _ = try CTCLoss(blank: 4).decodeBestPath(logits.matrix(columns: 4), batch: 2)
+    }
+    expectError(.invalidLabel, "targets", mentioning: "utterance 1") {
+      _ = try CTCLoss(blank: 3).bestAlignments(
+        logits.matrix(columns: 4), targets: CTCTargets(padded: labels.span, batch: 2))
     }
   }
 
@@ -106,6 +131,9 @@ import Testing
     let other = [0, 4, 5]
     #expect(try CTCTargets(concatenated: labels.span, lengths: other.span).requiredFrames() == [0, 6, 6])
     #expect(try CTCTargets(padded: blankless.span, batch: 2).requiredFrames() == [0, 0])
+    expectError(.invalidShape, "targets", mentioning: "-1") {
+      _ = try CTCTargets(padded: labels.span, batch: -1).requiredFrames()
+    }
     let wrong = [4, 2, 4]
     for isPadded in [false, true] {
       let error = #expect(throws: BatchLossError.self) {

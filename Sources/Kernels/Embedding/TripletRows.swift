@@ -381,14 +381,10 @@ func semiHardTriplets<V: KernelVector>(
     start = end
   }
   guard farthestAt >= 0 else { return (0, 0) }
-  // The nearest from each gap on, the lowest column first among equals.
+  // The nearest from each gap on: what lies in a gap is nearer than all beyond it.
   var gap = positives - 1
   while gap >= 0 {
-    let isBetter =
-      at[gap + 1] >= 0
-      && (at[gap] < 0 || nearest[gap + 1] < nearest[gap]
-        || (nearest[gap + 1] == nearest[gap] && at[gap + 1] < at[gap]))
-    if isBetter {
+    if at[gap] < 0 {
       nearest[gap] = nearest[gap + 1]
       at[gap] = at[gap + 1]
     }

@@ -444,6 +444,30 @@ struct DivergenceTests {
     #expect(haveSameBits(targetGradient, expected.targetGradient))
   }
 
+  @Test("In place where nothing contributes")
+  func inPlaceWithoutDenominator() throws {
+    let rows: [Float] = [0.5, 1, -2, 3, 0, 1]
+    for (weights, reduction, input) in [
+      ([1, -1], Reduction.mean, rows), ([0, 0], .mean, rows), ([1, 1], .meanOverActive, rows),
+      ([1, 1], .meanOverActive, [.nan, 1, 2, 3, 0, 1]),
+    ] as [([Float], Reduction, [Float])] {
+      let loss = try KLDivergence(input: .logits, targets: .logits)
+      // Equal rows cost nothing, so that none is active.
+      let targets = reduction == .mean ? input.map { $0 * $0 } : input
+      var (losses, gradient): ([Float], [Float]) = ([7, 7], Array(repeating: 7, count: 6))
+      let cost = try loss.evaluate(
+        input.matrix(columns: 3), targets: targets.matrix(columns: 3), weights: weights.span, reduction: reduction,
+        losses: losses.mutableSpan, gradient: gradient.mutableMatrix(columns: 3))
+      var (inPlace, others): ([Float], [Float]) = (input, [7, 7])
+      let again = try loss.evaluateInPlace(
+        inPlace.mutableMatrix(columns: 3), targets: targets.matrix(columns: 3), weights: weights.span,
+        reduction: reduction, losses: others.mutableSpan)
+      #expect(cost.denominator == 0 && again.denominator == 0)
+      #expect(again.sum.bitPattern == cost.sum.bitPattern && haveSameBits(others, losses))
+      #expect(inPlace.allSatisfy { $0 == 0 } && gradient.allSatisfy { $0 == 0 })
+    }
+  }
+
   @Test("Gradients that bypass the cache are complete")
   func streaming() throws {
     var run = DivergenceRun<Float>(

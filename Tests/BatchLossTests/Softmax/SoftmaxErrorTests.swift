@@ -130,6 +130,12 @@ struct SoftmaxErrorTests {
     let bytes: [UInt8] = [1, 255]
     let cost = try SoftmaxCrossEntropy(ignoreIndex: 255).evaluate(logits.matrix(columns: 4), targets: bytes.span)
     #expect(cost.denominator == 1)
+    let nothing: [Float] = []
+    let (all, allBytes) = ([255, 255, 255], [UInt8](repeating: 255, count: 3))
+    let loss = try SoftmaxCrossEntropy(ignoreIndex: 255)
+    let empty = try MatrixView(nothing.span, rows: 3, columns: 0)
+    #expect(try loss.evaluate(empty, targets: all.span).denominator == 0)
+    #expect(try loss.evaluate(empty, targets: allBytes.span).denominator == 0)
     // A label beyond Int is not the ignore index that ends where Int does.
     let wide: [UInt64] = [1, .max]
     expectError(.invalidLabel, "targets", mentioning: "row 1", "\(UInt64.max)") {

@@ -33,7 +33,7 @@ enum ClassLabels {
     func convert<Label: FixedWidthInteger>(_ labels: UnsafePointer<Label>) throws(BatchLossError) -> Int {
       let limit = Int64(columns) - 1
       var ignoredCount = 0
-      // Of numbers one of which is negative where a label is no class: added up without a comparison, so that vectors
+      // Of numbers one of which is negative where a label is no class: gathered without a comparison, so that vectors
       // of every instruction set do it. Which label is wrong is looked for once it is known that one is.
       var signs: Int64 = 0
       if let ignored = ignored.flatMap({ Label(exactly: $0) }) {
@@ -41,8 +41,7 @@ enum ClassLabels {
           let label = Int64(clamping: labels[row])
           let isIgnored = labels[row] == ignored
           ignoredCount &+= isIgnored ? 1 : 0
-          let checked = isIgnored ? 0 : label
-          signs |= checked | (limit &- checked)
+          signs |= isIgnored ? 0 : label | (limit &- label)
           classes[row] = isIgnored ? -1 : Int32(truncatingIfNeeded: label)
         }
       } else {

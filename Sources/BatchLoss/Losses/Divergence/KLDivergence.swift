@@ -162,11 +162,12 @@ private struct KLDivergenceEvaluation<Scalar: LossScalar> {
       case (nil, .meanOverActive): Double(pass(kernels, scale: 0, writes: false, losses: nil).active)
       }
     let writes = divisor != 0
+    let total = pass(kernels, scale: writes ? 1 / divisor : 0, writes: writes, losses: losses)
     if !writes {
+      // Only now: in place, the gradient is where the input was.
       gradient?.fill(0)
       targetGradient?.fill(0)
     }
-    let total = pass(kernels, scale: writes ? 1 / divisor : 0, writes: writes, losses: losses)
     return Cost(sum: total.sum, denominator: divisor)
   }
 
@@ -179,8 +180,9 @@ private struct KLDivergenceEvaluation<Scalar: LossScalar> {
     }
     let gradient = writes ? gradient : nil
     let targetGradient = writes ? targetGradient : nil
-    let streams =
+    let isWorthwhile =
       gradient.map(NonTemporal.isWorthwhile) ?? false || targetGradient.map(NonTemporal.isWorthwhile) ?? false
+    let streams = isWorthwhile && gradient?.base != input.base
     // Of wide rows several, because the gradients of one are written beside the exponentials of the next.
     let several = max(1, min(8, input.rows / 32))
     let partition = BlockPartition(of: input.rows, blockSize: max(several, 32768 / input.columns))

@@ -77,8 +77,12 @@ struct BatchHardEvaluation<Scalar: LossScalar> {
     }
     let divisor = batch.divisor(valid: total.valid, active: total.active)
     if let gradient = batch.gradient {
-      sort(terms, count, into: order, starts: starts, rows: rows)
-      add(terms, order, starts, to: gradient, scale: divisor == 0 ? 0 : 1 / divisor, kernels, partition)
+      if divisor == 0 {
+        gradient.fill(0)
+      } else {
+        sort(terms, count, into: order, starts: starts, rows: rows)
+        add(terms, order, starts, to: gradient, scale: 1 / divisor, kernels, partition)
+      }
     }
     return MiningResult(
       cost: Cost(sum: total.loss, denominator: divisor), valid: total.valid, active: total.active)

@@ -20,7 +20,9 @@ enum SharedShift {
     }
     // Products are rounded, and may be a little above the bound.
     let shift = scale.magnitude * (largest(queries) * largest(keys)).squareRoot() * (1 + 0x1p-18)
-    return 2 * shift <= range(Scalar.self) ? Scalar(shift) : nil
+    // So small a scale has no similarity whose exponential is 0.
+    let least = scale.magnitude * Double(Scalar.greatestFiniteMagnitude)
+    return 2 * shift <= range(Scalar.self) && shift + OwnPair.distanceOfNothing <= least ? Scalar(shift) : nil
   }
 }
 
@@ -54,12 +56,14 @@ struct OwnPair {
   let similarity: Double
   /// e^(a·s − shift).
   let power: Double
+  /// How far below the shift an exponential is 0 for sure.
+  static let distanceOfNothing = 2000.0
 
   /// Takes the value out of a tile, and leaves one whose exponential is 0.
   init<Scalar: LossScalar>(taking value: UnsafeMutablePointer<Scalar>, scale: Double, shift: Scalar) {
     similarity = Double(value.pointee)
     power = exponential(scale * similarity - Double(shift))
-    value.pointee = Scalar((Double(shift) - 2000) / scale)
+    value.pointee = Scalar((Double(shift) - Self.distanceOfNothing) / scale)
   }
 
   /// The loss −log(own/all) without cancellation where the own pair is nearly all.

@@ -21,7 +21,7 @@ import BatchLossKernelInterface
 ///   triplet, O(rows · positives · negatives).
 /// - Identical rows are at distance and subgradient 0. Exactly at the margin loss and subgradient are 0. A batch
 ///   without valid triplets costs 0 with gradient 0.
-/// - NaN in a row makes the cost NaN, with `.batchHard` if the row is the anchor of a triplet. Given triplets have
+/// - NaN in a row that is the anchor of a triplet makes the cost NaN. Given triplets have
 ///   nothing to do with each other: NaN spoils the gradient of its own alone.
 /// - Memory beside inputs and outputs: a copy of the embeddings and the distances of some hundred anchors. The
 ///   bits do not depend on the worker count.

@@ -14,7 +14,7 @@ import BatchLossFormulas
 /// - **Shapes**: `batch` × `time` frames of `columns` classes, as rows of a matrix in either ``Layout``. Input
 ///   lengths say how many frames of each utterance count: those after are never read, and their gradient is
 ///   exactly 0.
-/// - **Unit**: nats. From logits a loss is never below 0.
+/// - **Unit**: nats. From logits a loss is never below 0; log-probabilities that are none (above 0) may give one.
 /// - **Infeasible targets** (fewer frames than ``CTCTargets/requiredFrames()``, or a label of logit −∞ everywhere):
 ///   loss +∞ and gradient 0, or with ``zeroInfinity`` loss 0 and gradient 0. Either way they count in the mean.
 ///   An utterance of no frames has loss 0 if its target is empty. A frame with NaN, +∞ or nothing but −∞ makes
@@ -23,7 +23,8 @@ import BatchLossFormulas
 ///   its softmax: of a single utterance off by less than 3e-7 at 1000 frames and 200 labels, for logits of
 ///   standard deviation 1 and of 100 alike (docs/losses.md has the measurement).
 /// - **Cost**: O(frames · (classes + labels)) time, O(frames · labels) scratch memory a worker, and for logits of up
-///   to 128 classes their exponentials as well; nothing is allocated when a call of the same shape is repeated.
+///   to 128 classes their exponentials as well, which are at most 128 scalars a frame; nothing is allocated when a
+///   call of the same shape is repeated.
 /// - **Determinism**: an utterance is worked on by one worker, and losses are added in the order of the batch,
 ///   so the bits of a result do not depend on the number of workers.
 ///

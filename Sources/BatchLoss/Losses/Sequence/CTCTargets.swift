@@ -39,12 +39,13 @@ public struct CTCTargets<Label: FixedWidthInteger & BitwiseCopyable>: ~Escapable
 
 extension CTCTargets {
   /// How many frames each utterance needs at least: one for every label, and one more for the blank between equal
-  /// neighbours. With fewer its loss is +∞.
+  /// neighbours. With fewer its loss is +∞, or 0 with ``CTCLoss/zeroInfinity``.
   /// - Throws: ``BatchLossError`` for lengths that do not fit the labels.
   @_specialize(where Label == Int32)
   @_specialize(where Label == Int64)
   public func requiredFrames() throws(BatchLossError) -> [Int] {
     var counts: [Int] = []
+    counts.reserveCapacity(max(0, batch))
     let labels = pointer(to: labels)
     try forEachUtterance { (_, start, count) throws(BatchLossError) in
       counts.append(ctcRequiredFrames(UnsafeBufferPointer(rebasing: labels[start..<start + count])))
@@ -56,6 +57,10 @@ extension CTCTargets {
   func forEachUtterance(
     _ body: (_ utterance: Int, _ start: Int, _ count: Int) throws(BatchLossError) -> Void
   ) throws(BatchLossError) {
+    guard batch >= 0 else {
+      throw BatchLossError(
+        .invalidShape, parameter: "targets", expected: "a batch of 0 or more utterances", actual: "\(batch)")
+    }
     if let lengths, lengths.count != batch {
       throw BatchLossError(
         .invalidShape, parameter: "target lengths", expected: "one for each of \(batch) utterances",
