@@ -198,15 +198,20 @@ class Times:
 
 
 SHORT = 100.0
-"""Milliseconds of the fastest participant up to which each run of a workload follows on another without a clock: caches
+"""Milliseconds of the fastest participant up to which each run of a workload follows on others without a clock: caches
 hold what other participants left there, and processors that slept take a while to wake, neither of which a loop of
 training steps sees. Longer runs hardly notice."""
+AWAKE = 10.0
+"""Milliseconds of runs without a clock until processors are awake: on a virtual machine a second thread started 1.5 ms
+late after a pause of 30 ms, and again in the run after that, as a hypervisor polls for sleepers the more the shorter they
+slept before."""
 
 
 def timed_run(child: Child, warms: bool = False) -> tuple[float, int]:
     """Milliseconds of one evaluation, by the participant's clock, and the pages that were mapped for it."""
-    if warms:
-        child.request("run")
+    warmed = 0.0
+    while warms and warmed < AWAKE:
+        warmed += max(float(child.request("run")["ms"]), 0.1)
     before = child.page_faults
     milliseconds = float(child.request("run")["ms"])
     return milliseconds, child.page_faults - before
