@@ -203,8 +203,7 @@ hold what other participants left there, and processors that slept take a while 
 training steps sees. Longer runs hardly notice."""
 AWAKE = 10.0
 """Milliseconds of runs without a clock until processors are awake: on a virtual machine a second thread started 1.5 ms
-late after a pause of 30 ms, and again in the run after that, as a hypervisor polls for sleepers the more the shorter they
-slept before."""
+late after a pause of 30 ms, and again in the run after that."""
 
 
 def timed_run(child: Child, warms: bool = False) -> tuple[float, int]:
