@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,20 @@ class Child:
             raise ParticipantError(answer["error"])
         return answer
 
+    def stat(self) -> list[int]:
+        """The numbers of proc(5)'s stat from the fourth on: without process, command and state."""
+        return list(map(int, Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[1:]))
+
     @property
     def page_faults(self) -> int:
         """Pages mapped so far without a disk: those of fresh memory, which the tuned allocator is to avoid."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[7])
+        return self.stat()[6]
+
+    @property
+    def processor_ticks(self) -> int:
+        """The processor time of all threads so far."""
+        user, system = self.stat()[10:12]
+        return user + system
 
     @property
     def peak_memory(self) -> int:
@@ -167,7 +176,9 @@ def restrict(cpus: set[int]) -> None:
 # MARK: - Rounds
 
 PAUSE = 0.03
-"""Seconds before a run: threads of the run before still spin for a while, and would hold a CPU."""
+"""Seconds in which nobody may use a processor before the next run."""
+LONGEST_REST = 20
+"""Pauses after which a run begins all the same."""
 
 
 @dataclass
@@ -201,9 +212,19 @@ SHORT = 100.0
 """Milliseconds of the fastest participant up to which each run of a workload follows on others without a clock: caches
 hold what other participants left there, and processors that slept take a while to wake, neither of which a loop of
 training steps sees. Longer runs hardly notice."""
-AWAKE = 10.0
+AWAKE = 100.0
 """Milliseconds of runs without a clock until processors are awake: on a virtual machine a second thread started 1.5 ms
-late after a pause of 30 ms, and again in the run after that."""
+late after a pause of 30 ms, and in one run in three for tens of milliseconds after that."""
+
+
+def rest(children: Iterable[Child]) -> None:
+    """Waits until nobody holds a processor: threads spin on after a run, those of scikit-learn's OpenBLAS for 90 ms."""
+    found = list(children)
+    for _ in range(LONGEST_REST):
+        before = [child.processor_ticks for child in found]
+        time.sleep(PAUSE)
+        if [child.processor_ticks for child in found] == before:
+            return
 
 
 def timed_run(child: Child, warms: bool = False) -> tuple[float, int]:
@@ -217,7 +238,10 @@ def timed_run(child: Child, warms: bool = False) -> tuple[float, int]:
 
 
 def interleave(children: Mapping[str, Child], repeat: int, warmup: int) -> tuple[dict[str, Times], dict[str, str]]:
-    """Rounds in which each runs once, each round beginning with the next; and why some did not last."""
+    """Rounds in which each runs once; and why some did not last.
+
+    Each round begins with the next, and every other one goes backwards, so that nobody always follows the same.
+    """
     times = {label: Times() for label in children}
     failed: dict[str, str] = {}
     warms = warmup == 0
@@ -225,10 +249,11 @@ def interleave(children: Mapping[str, Child], repeat: int, warmup: int) -> tuple
     for round_ in range(warmup + repeat):
         labels = list(children)
         shift = round_ % len(labels)
-        for label in labels[shift:] + labels[:shift]:
+        turns = labels[shift:] + labels[:shift]
+        for label in turns if round_ % 2 == 0 else reversed(turns):
             if label in failed:
                 continue
-            time.sleep(PAUSE)
+            rest(child for other, child in children.items() if other not in failed)
             try:
                 elapsed, faults = timed_run(children[label], warms)
             except ParticipantError as error:

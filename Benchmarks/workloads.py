@@ -56,7 +56,7 @@ class Workload:
 
     @property
     def names(self) -> set[str]:
-        """Of this workload in `bench list`: that of the loss, or with what distinguishes a variant."""
+        """As in `bench list`: that of the loss or of its suite, which are all its shapes, or of a variant."""
         if self.variant:
             return {f"{self.loss}-{self.variant}"}
         return {self.loss, f"{self.loss}-suite"}

@@ -71,6 +71,9 @@ for place, name in enumerate(("first", "second")):
 same = bytes(i * i % 7 % 2 for i in range(100))
 write("same", "|u1", (100,), same)
 write("many-same", "|u1", (65636,), same * 656 + same[:36])
+signs = struct.pack("<100f", *[1, -1] * 50)
+write("signs-of-rows", "<f4", (100,), signs)
+write("many-signs-of-rows", "<f4", (65636,), signs * 656 + signs[:144])
 PYTHON
 
 mistakes=0
@@ -228,6 +231,24 @@ for name, width in (("losses", 4), ("gradients/first", 1024), ("gradients/second
     row, rows = (open(f"{folder}/{size}{name}.npy", "rb").read()[128:] for size in ("", "many-"))
     assert rows == row * 656 + row[: 36 * width], name
 assert 656 * few["sum"] < many["sum"] < 657 * few["sum"], (few, many)
+PYTHON
+
+# Weights that cancel: no denominator and no gradient, but the losses that there are.
+for size in "" many-; do
+  "$tool" evaluate contrastive --first "$made/${size}first.npy" --second "$made/${size}second.npy" \
+    --same "$made/${size}same.npy" --weights "$made/${size}signs-of-rows.npy" --gradients "$made/${size}gradients" \
+    --losses "$made/${size}losses.npy" --json >"$made/${size}row.json"
+done
+python3 - "$made" <<'PYTHON'
+import json
+import sys
+
+folder = sys.argv[1]
+row, rows = (open(f"{folder}/{size}losses.npy", "rb").read()[128:] for size in ("", "many-"))
+assert any(row) and rows == row * 656 + row[:144]
+for size in ("", "many-"):
+    assert json.load(open(f"{folder}/{size}row.json"))["denominator"] == 0
+    assert not any(open(f"{folder}/{size}gradients/first.npy", "rb").read()[128:])
 PYTHON
 
 number() {  # one number of what a loss with options reports

@@ -33,30 +33,27 @@ private struct CTCEvaluator: LossEvaluator {
     let lengths = problem.integers[.targetLengths].map { $0.map { Int($0) } }
     let inputLengths = problem.integers[.inputLengths].map { $0.map { Int($0) } }
     let targetShape = problem.shapes[.targets] ?? []
-    let outcome: LossOutcome
     if targetShape.count == 2 {
       guard targetShape[0] == batch else {
         throw BatchLossError(
           .invalidShape, parameter: "targets", expected: "\(batch) rows, one an utterance",
           actual: "\(targetShape[0])")
       }
-      outcome = try evaluate(
+      return try evaluate(
         loss, frames, gradient, problem, CTCTargets(padded: labels.span, batch: batch, lengths: lengths?.span),
         inputLengths)
-    } else {
-      guard let lengths else {
-        throw BatchLossError(
-          .invalidShape, parameter: "target-lengths", expected: "lengths for targets in one dimension",
-          actual: "none")
-      }
-      guard lengths.count == batch else {
-        throw BatchLossError(
-          .invalidShape, parameter: "target-lengths", expected: "\(batch) lengths", actual: "\(lengths.count)")
-      }
-      outcome = try evaluate(
-        loss, frames, gradient, problem, CTCTargets(concatenated: labels.span, lengths: lengths.span), inputLengths)
     }
-    return outcome
+    guard let lengths else {
+      throw BatchLossError(
+        .invalidShape, parameter: "target-lengths", expected: "lengths for targets in one dimension",
+        actual: "none")
+    }
+    guard lengths.count == batch else {
+      throw BatchLossError(
+        .invalidShape, parameter: "target-lengths", expected: "\(batch) lengths", actual: "\(lengths.count)")
+    }
+    return try evaluate(
+      loss, frames, gradient, problem, CTCTargets(concatenated: labels.span, lengths: lengths.span), inputLengths)
   }
 
   private func evaluate<Scalar: LossScalar>(

@@ -1,4 +1,5 @@
 import BatchLoss
+import Foundation
 import Testing
 
 // Losses on similarities against their formulas in plain loops, gradients (by embeddings, scale, bias and
@@ -228,6 +229,31 @@ import Testing
     let far = try InfoNCELoss(temperature: 1e-6).evaluate(
       queries: x.matrix(columns: 2), keys: wrong.matrix(columns: 2))
     #expect(relativeError(far.cost.value, (2e6 + 2e6 + 1e6) / 3) < 1e-6)
+  }
+
+  /// Logits that are all but equal: no number may stand in for a similarity without an exponential.
+  @Test(arguments: [1e30, 1e34, 1e36, 1e44, 1e50]) func temperaturesBeyondFloat(temperature: Double) throws {
+    var samples = Samples(41)
+    let (rows, columns) = (150, 6)
+    let x = samples.numbers(rows * columns).map(Float.init)
+    let y = samples.numbers(rows * columns).map(Float.init)
+    let labels = (0..<rows).map { $0 % 5 }
+    // Gradients of the temperature come with those of the rows.
+    var gradient = x
+    let results = [
+      try InfoNCELoss(temperature: temperature).evaluate(
+        queries: x.matrix(columns: columns), keys: y.matrix(columns: columns),
+        queryGradient: gradient.mutableMatrix(columns: columns)),
+      try CLIPLoss(temperature: temperature).evaluate(
+        images: x.matrix(columns: columns), texts: y.matrix(columns: columns),
+        imageGradient: gradient.mutableMatrix(columns: columns)),
+      try SupConLoss(temperature: temperature).evaluate(
+        x.matrix(columns: columns), labels: labels.span, gradient: gradient.mutableMatrix(columns: columns)),
+    ]
+    for (result, others) in zip(results, [rows, rows, rows - 1]) {
+      #expect(relativeError(result.cost.value, log(Double(others))) < 1e-6)
+      #expect(try #require(result.temperatureGradient).isFinite)
+    }
   }
 
   @Test func degenerateBatches() throws {

@@ -283,6 +283,20 @@ import Testing
     }
   }
 
+  /// NaN is no loss above 0: nothing is active, and the gradient is that of a denominator of 0.
+  @Test func anchorsOfNaNAreNotActive() throws {
+    let x = [Float](repeating: .nan, count: 8)
+    let labels = [0, 0, 1, 1]
+    for mining in [TripletLoss.Mining.batchHard, .batchSemiHard] {
+      var gradient = [Float](repeating: 7, count: 8)
+      let result = try TripletLoss(mining: mining).evaluate(
+        x.matrix(columns: 2), labels: labels.span, reduction: .meanOverActive,
+        gradient: gradient.mutableMatrix(columns: 2))
+      #expect(result.cost.denominator == 0 && result.cost.sum.isNaN, "\(mining)")
+      #expect(gradient.allSatisfy { $0 == 0 }, "\(mining)")
+    }
+  }
+
   @Test func meanOverActive() throws {
     let x: [Double] = [0, 1, 10]
     let loss = try TripletLoss(margin: 9.5, mining: .batchAll)
