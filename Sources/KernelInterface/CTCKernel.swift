@@ -90,8 +90,9 @@ package struct CTCWorkspace {
   package let exponents: Int
   /// Eight rows of `width` + 8 float64.
   package let rows: Int
-  /// One row of the gradient, or a square of vectors.
+  /// Two rows of the gradient of `rowCopyWidth` elements, or a square of vectors.
   package let rowCopy: Int
+  package let rowCopyWidth: Int
   /// A square of vectors: the classes that do not fill a vector, of as many frames as a vector has lanes.
   package let tableRows: Int
   /// Exponentials of every frame where classes are at most `largestTable` and logits are read: for each vector of
@@ -126,7 +127,8 @@ package struct CTCWorkspace {
     forward = reserve(2 * frames * width, bytes: 8)
     exponents = reserve(frames, bytes: 8)
     rows = reserve(8 * (width + 8), bytes: 8)
-    rowCopy = reserve(max(columns + 32, 16 * 16), bytes: scalarBytes)
+    rowCopyWidth = (columns + 31) & ~15
+    rowCopy = reserve(max(2 * rowCopyWidth, 16 * 16), bytes: scalarBytes)
     tableRows = reserve(tableWidth > 0 ? 16 * 16 : 0, bytes: scalarBytes)
     table = reserve(wholeFrames * tableWidth, bytes: scalarBytes)
     bytes = end

@@ -91,8 +91,14 @@ package struct SoftmaxRow<Scalar: KernelScalar> {
 package enum SoftmaxPlan {
   /// Up to this many columns, each lane of a vector works on a row of its own.
   package static let laneColumns = 64
-  /// Elements of a row that are worked on while they stay in the first-level cache.
-  package static let segment = 2048
+  /// Elements of a row that are worked on while they stay in the first-level cache, at most.
+  private static let largestSegment = 2048
+
+  /// Elements of each segment of a row but the last: whole vectors, and segments of much the same length.
+  package static func segment(_ columns: Int) -> Int {
+    let count = max(1, (columns + largestSegment - 1) / largestSegment)
+    return padded((columns + count - 1) / count)
+  }
 
   /// Scratch elements that a block of rows of `columns` needs.
   package static func scratchCount(columns: Int) -> Int {
@@ -101,7 +107,9 @@ package enum SoftmaxPlan {
     return 4 * padded(columns) + 3 * padded(segments(columns))
   }
 
-  package static func segments(_ columns: Int) -> Int { (columns + segment - 1) / segment }
+  package static func segments(_ columns: Int) -> Int {
+    columns == 0 ? 0 : (columns - 1) / segment(columns) + 1
+  }
 
   /// Rounded up to whole vectors.
   package static func padded(_ count: Int) -> Int { (count + 15) & ~15 }

@@ -2,6 +2,9 @@ import BatchLossFormulas
 import BatchLossKernelInterface
 import BatchLossPrefetch
 
+/// How far ahead labels that lie far apart are asked for.
+private let ctcFramesAhead = 4
+
 /// Emissions from the inputs at the labels and the blank alone, relative to the largest of them in each frame:
 /// what is common to all alignments cancels in the posteriors.
 /// - Returns: Whether every emission is a normal float, as the scaled recursion needs.
@@ -23,6 +26,13 @@ func ctcInputEmissions<V: KernelVector>(
     while column < upcoming {
       batchloss_prefetch(UnsafeRawPointer(input + (arguments.inputStride + column)))
       column += V.laneCount
+    }
+    if upcoming == 0, frame + ctcFramesAhead < arguments.frames {
+      let later = input + ctcFramesAhead * arguments.inputStride
+      for index in 0..<arguments.labelCount {
+        batchloss_prefetch(UnsafeRawPointer(later + Int(arguments.labels[index])))
+      }
+      batchloss_prefetch(UnsafeRawPointer(later + arguments.blank))
     }
     ctcGather(arguments, input, inputs)
     var index = end

@@ -1,6 +1,7 @@
 import BatchLossFormulas
+import BatchLossKernelInterface
 
-// Passes over one segment of a row: short enough to stay in the first-level cache between passes.
+// Passes over one row or a segment of one: short enough to stay in a near cache between passes.
 
 /// The largest element; −∞ when there is none but NaN.
 @inline(__always)
@@ -59,4 +60,98 @@ func exponentialSum<V: KernelVector>(
     total += e.total
   }
   return (total, largest.largest)
+}
+
+/// What a pass looks at on the side: the elements that the next pass will take the exponentials of, so that their
+/// maximum is known by then and they are in the cache.
+struct ReadAhead<Lane: KernelScalar> {
+  let start: UnsafePointer<Lane>
+  let count: Int
+
+  /// The largest lanes of all vectors so far and the one at `index`; past the end, of the last vector again.
+  @inline(__always)
+  func larger<V: KernelVector>(_ largest: V, at index: Int) -> V where V.Lane == Lane {
+    prefetch(after: start + index)
+    return .maximum(largest, V.load(start + min(index, count - V.laneCount)))
+  }
+
+  /// The largest element, after all vectors that begin before `end` were looked at.
+  @inline(__always)
+  func largest<V: KernelVector>(_ largest: V, end: Int) -> Lane where V.Lane == Lane {
+    let seen = (end + V.laneCount - 1) & -V.laneCount
+    guard seen < count else { return largest.largest }
+    return V.maximum(largest, V(lane: largestElement(start + seen, count - seen, as: V.self))).largest
+  }
+}
+
+/// A gradient that is written while the row after it is evaluated: `scale` times exponentials.
+struct WaitingGradient<Lane: KernelScalar> {
+  var output: UnsafeMutablePointer<Lane>?
+  var exponentials: UnsafePointer<Lane>
+  var scale: Lane
+}
+
+/// Σ e^(x − shift) in float64, and the largest of the elements ahead. The exponentials go to `exponentials` if asked
+/// for, and the gradient that waits, of as many elements, is written.
+///
+/// One loop does all three, so that memory and arithmetic keep each other company.
+@inline(never)
+func exponentialSum<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
+  ahead: ReadAhead<V.Lane>, writing waiting: WaitingGradient<V.Lane>, streams: Bool, as: V.Type
+) -> (sum: Double, nextLargest: V.Lane) {
+  let (shift, scale) = (V(lane: shift), V(lane: waiting.scale))
+  let writes = exponentials != nil
+  // Never stored to where there are none.
+  let exponentials = exponentials ?? UnsafeMutablePointer(mutating: source)
+  let output = waiting.output ?? exponentials
+  // Whole lines of the waiting gradient begin a little later than the vectors of this row.
+  let (lead, end) = wholeLines(waiting.output, count, streams, as: V.self)
+  if lead > 0 { (loadLanes(waiting.exponentials, lead, as: V.self) * scale).store(output, count: lead) }
+  var largest = V(lane: -.infinity)
+  var sums = V(lane: 0)
+  // Not by the closures of exponentialSum(…write:): as long as this one is, it would stay a call for each vector.
+  @inline(__always)
+  func step(_ index: Int, _ lanes: Int) {
+    let e = V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
+    sums = sums + e
+    if lead + index < end {
+      (V.load(waiting.exponentials + (lead + index)) * scale).store(output + (lead + index), streams: streams)
+    }
+    if writes { storeLanes(e, exponentials + index, lanes) }
+    largest = ahead.larger(largest, at: index)
+  }
+  let whole = count & -V.laneCount
+  var total = 0.0
+  var index = 0
+  while index < whole {
+    // Lanes are added to float64 before their rounding errors can grow.
+    let stretch = min(index + 32 * V.laneCount, whole)
+    while index < stretch {
+      step(index, V.laneCount)
+      index += V.laneCount
+    }
+    total += sums.total
+    sums = V(lane: 0)
+  }
+  if index < count {
+    step(index, count - index)
+    total += sums.total
+  }
+  if waiting.output != nil, end < count {
+    (loadLanes(waiting.exponentials + end, count - end, as: V.self) * scale).store(output + end, count: count - end)
+  }
+  return (total, ahead.largest(largest, end: count))
+}
+
+/// A gradient that waits and after which no row comes.
+@inline(__always)
+func writeGradient<V: KernelVector>(
+  _ waiting: WaitingGradient<V.Lane>, _ count: Int, streams: Bool, as: V.Type
+) {
+  guard let output = waiting.output else { return }
+  let scale = V(lane: waiting.scale)
+  forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self) { index, lanes in
+    loadLanes(waiting.exponentials + index, lanes, as: V.self) * scale
+  }
 }

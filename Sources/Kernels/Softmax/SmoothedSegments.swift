@@ -5,15 +5,16 @@ import BatchLossKernelInterface
 /// smoothed and nothing else: the targets beside the label's are then the same for every row.
 ///
 /// A loop of its own, because with every other option in it the one of `generalSegmentSums` takes twice the
-/// instructions of the plain one; as one more constant of that function it would no longer be inlined.
+/// instructions of the plain one.
 @inline(never)
 func smoothedSegmentSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ next: UnsafePointer<V.Lane>?, as: V.Type
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   let zero = V(lane: 0)
-  let start = segment * SoftmaxPlan.segment
-  let count = min(SoftmaxPlan.segment, arguments.columns - start)
+  let size = SoftmaxPlan.segment(arguments.columns)
+  let start = segment * size
+  let count = min(size, arguments.columns - start)
   let smoothing = arguments.labelSmoothing / Double(arguments.columns)
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
   let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
@@ -40,7 +41,7 @@ func smoothedSegmentSums<V: KernelVector>(
   let (lead, end) = wholeLines(isWaiting ? output : nil, count, streams, as: V.self)
   if lead > 0 { gradient(0, lead).store(output, count: lead) }
   var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
-  if let next {
+  if let ahead {
     let (source, shift) = (source + start, V(lane: shift))
     var (sum, linear, weights) = (zero, zero, zero)
     var largest = V(lane: -.infinity)
@@ -63,7 +64,7 @@ func smoothedSegmentSums<V: KernelVector>(
         gradient(lead + index, V.laneCount).store(output + (lead + index), streams: streams)
       }
       if writes { storeLanes(e, exponentials + index, lanes) }
-      largest = .maximum(largest, loadLanes(next + index, lanes, padding: -.infinity, as: V.self))
+      largest = ahead.larger(largest, at: index)
     }
     @inline(__always)
     func flush() {
@@ -79,7 +80,6 @@ func smoothedSegmentSums<V: KernelVector>(
       let stretch = min(index + 32 * V.laneCount, whole)
       while index < stretch {
         step(index, V.laneCount)
-        prefetch(after: next + index)
         index += V.laneCount
       }
       flush()
@@ -90,10 +90,10 @@ func smoothedSegmentSums<V: KernelVector>(
     }
     result.linear *= smoothing
     result.targetSum = smoothing * (hasClassWeights ? result.targetSum : Double(count))
-    result.nextLargest = largest.largest
+    result.nextLargest = ahead.largest(largest, end: count)
   }
   if isWaiting {
-    let rest = next == nil ? lead : end
+    let rest = ahead == nil ? lead : end
     forEachVector(from: rest, to: count, destination: output, streams: streams, as: V.self, gradient)
   }
   return result

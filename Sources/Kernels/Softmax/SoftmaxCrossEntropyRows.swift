@@ -56,7 +56,7 @@ func softmaxCrossEntropyRows<V: KernelVector>(
   if waiting.gradient != nil {
     for segment in 0..<SoftmaxPlan.segments(arguments.columns) {
       _ = segmentSums(
-        arguments, row, waiting, UnsafePointer(arguments.scratch), segment, shift: 0, next: nil, as: V.self)
+        arguments, row, waiting, UnsafePointer(arguments.scratch), segment, shift: 0, ahead: nil, as: V.self)
     }
     addLabelTerm(waiting, arguments)
   }
@@ -92,10 +92,11 @@ private func evaluate<V: KernelVector>(
   var (linear, targetSum) = (0.0, 0.0)  // Σ τ·(z − pivot) and Σ τ
   var largest = -V.Lane.infinity
   var scaledSum = 0.0  // Σ e^(z − largest), rescaled whenever a larger element comes
+  let size = SoftmaxPlan.segment(columns)
   var start = 0
   var segment = 0
   while start < columns {
-    let count = min(SoftmaxPlan.segment, columns - start)
+    let count = min(size, columns - start)
     if hasCap { capLogits(logits + start, row.capped + start, count, V.Lane(arguments.softCap), as: V.self) }
     var maximum =
       ahead.start == source + start ? ahead.largest : largestElement(source + start, count, as: V.self)
@@ -103,11 +104,11 @@ private func evaluate<V: KernelVector>(
     // A segment of nothing but −∞ has exponentials of 0, not NaN.
     if maximum == -.infinity { maximum = 0 }
     if start == 0 { pivot = maximum }
-    let next = hasCap ? source + start : nextSegment(arguments, index, start, count, source)
+    let next = nextSegment(arguments, index, end: start + count, source, as: V.self)
     let sums = segmentSums(
-      arguments, row, waiting, source, segment, shift: maximum, next: next, as: V.self)
+      arguments, row, waiting, source, segment, shift: maximum, ahead: next, as: V.self)
     // Capped logits lie at the same place for every other row.
-    if !hasCap { ahead = (next, sums.nextLargest) }
+    if !hasCap { ahead = (next.start, sums.nextLargest) }
     linear += sums.linear
     if sums.targetSum != 0 { linear += sums.targetSum * (Double(maximum) - Double(pivot)) }
     targetSum += sums.targetSum
@@ -169,7 +170,7 @@ private func evaluate<V: KernelVector>(
   if row.label >= 0 {
     let term = outer * labelWeight
     // By the factor before it was rounded: near p = 1 this is a difference of what is almost equal.
-    let scale = factor * ratio(maxima[row.label / SoftmaxPlan.segment], largest)
+    let scale = factor * ratio(maxima[row.label / size], largest)
     let carried = V.Lane(Double(row.exponentials[row.label]) - term / scale)
     if carried.isFinite { row.exponentials[row.label] = carried } else { row.labelTerm = V.Lane(term) }
   }
@@ -183,8 +184,9 @@ private func labelExcess<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ source: UnsafePointer<V.Lane>,
   _ largest: V.Lane, as: V.Type
 ) -> Double {
-  let start = row.label / SoftmaxPlan.segment * SoftmaxPlan.segment
-  let count = min(SoftmaxPlan.segment, arguments.columns - start)
+  let size = SoftmaxPlan.segment(arguments.columns)
+  let start = row.label / size * size
+  let count = min(size, arguments.columns - start)
   let whole = start + (count & -V.laneCount)
   // A rest of less than a vector was added in float64.
   guard row.label < whole else { return 1 }
@@ -212,49 +214,45 @@ private func ratio<Lane: KernelScalar>(_ maximum: Lane, _ larger: Lane) -> Doubl
   maximum == larger ? 1 : exp(Double(maximum) - Double(larger))
 }
 
-/// The sums of one segment, while the gradient of the same segment of the waiting row is written; without `next`
+/// The sums of one segment, while the gradient of the same segment of the waiting row is written; without `ahead`
 /// only the gradient.
 @inline(__always)
 private func segmentSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, shift: V.Lane, next: UnsafePointer<V.Lane>?, as: V.Type
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, shift: V.Lane, ahead: ReadAhead<V.Lane>?, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   if arguments.probabilities != nil || arguments.softCap != 0 {
-    generalSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
-  } else if arguments.labelSmoothing != 0 {
-    smoothedSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
-  } else {
-    plainSegmentSums(arguments, row, waiting, source, segment, shift, next, as: V.self)
+    return generalSegmentSums(arguments, row, waiting, source, segment, shift, ahead, as: V.self)
   }
+  if arguments.labelSmoothing != 0 {
+    return smoothedSegmentSums(arguments, row, waiting, source, segment, shift, ahead, as: V.self)
+  }
+  let size = SoftmaxPlan.segment(arguments.columns)
+  let start = segment * size
+  let count = min(size, arguments.columns - start)
+  let gradient = WaitingGradient(
+    output: advance(waiting.gradient, start), exponentials: UnsafePointer(waiting.exponentials + start),
+    scale: waiting.gradient == nil ? 0 : waiting.scales[segment])
+  guard let ahead else {
+    writeGradient(gradient, count, streams: arguments.streams, as: V.self)
+    return (0, 0, 0, 0)
+  }
+  let result = exponentialSum(
+    source + start, count, shift: shift, to: row.gradient == nil ? nil : row.exponentials + start, ahead: ahead,
+    writing: gradient, streams: arguments.streams, as: V.self)
+  return (result.sum, 0, 0, result.nextLargest)
 }
 
-@inline(never)
-private func plainSegmentSums<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ next: UnsafePointer<V.Lane>?, as: V.Type
-) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
-  segmentSums(arguments, row, waiting, source, segment, shift, next, hasTargets: false, as: V.self)
-}
-
+/// The segment where classes other than the label have targets of their own, or logits are capped.
 @inline(never)
 private func generalSegmentSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ next: UnsafePointer<V.Lane>?, as: V.Type
-) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
-  segmentSums(arguments, row, waiting, source, segment, shift, next, hasTargets: true, as: V.self)
-}
-
-/// - Parameter hasTargets: Whether classes other than the label have targets, or logits are capped. A constant
-///   where this is compiled, so that the plain loop carries nothing of it.
-@inline(__always)
-private func segmentSums<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ next: UnsafePointer<V.Lane>?,
-  hasTargets: Bool, as: V.Type
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   let zero = V(lane: 0)
-  let start = segment * SoftmaxPlan.segment
-  let count = min(SoftmaxPlan.segment, arguments.columns - start)
+  let size = SoftmaxPlan.segment(arguments.columns)
+  let start = segment * size
+  let count = min(size, arguments.columns - start)
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
   let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
   let probabilities = advance(row.probabilities, start)
@@ -285,7 +283,6 @@ private func segmentSums<V: KernelVector>(
   @inline(__always)
   func gradient(_ index: Int, _ lanes: Int) -> V {
     let e = loadLanes(waitingExponentials + index, lanes, as: V.self)
-    guard hasTargets else { return e * scale }
     let value = V.multiplyAdd(e, scale, targetScale * target(waitingProbabilities, index, lanes))
     guard hasCap else { return value }
     let ratio = loadLanes(capped + index, lanes, as: V.self) * inverseCap
@@ -296,8 +293,7 @@ private func segmentSums<V: KernelVector>(
   let (lead, end) = wholeLines(isWaiting ? output : nil, count, streams, as: V.self)
   if lead > 0 { gradient(0, lead).store(output, count: lead) }
   var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
-  if let next {
-    // Not by exponentialSum(…) with closures: as long as this one is, it would stay a call for each vector.
+  if let ahead {
     let (source, shift) = (source + start, V(lane: shift))
     var (sum, linear, targetSum) = (zero, zero, zero)
     var largest = V(lane: -.infinity)
@@ -306,27 +302,23 @@ private func segmentSums<V: KernelVector>(
       let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
       let e = V.exp(ofSummand: shifted)
       sum = sum + e
-      if hasTargets {
-        var target = target(probabilities, index, lanes)
-        if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
-        // A target of 0 counts 0 even on −∞.
-        linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
-        targetSum = targetSum + target
-      }
+      var target = target(probabilities, index, lanes)
+      if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
+      // A target of 0 counts 0 even on −∞.
+      linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
+      targetSum = targetSum + target
       if lead + index < end {
         gradient(lead + index, V.laneCount).store(output + (lead + index), streams: streams)
       }
       if writes { storeLanes(e, exponentials + index, lanes) }
-      largest = .maximum(largest, loadLanes(next + index, lanes, padding: -.infinity, as: V.self))
+      largest = ahead.larger(largest, at: index)
     }
     @inline(__always)
     func flush() {
       result.sum += sum.total
-      sum = zero
-      guard hasTargets else { return }
       result.linear += linear.total
       result.targetSum += targetSum.total
-      (linear, targetSum) = (zero, zero)
+      (sum, linear, targetSum) = (zero, zero, zero)
     }
     let whole = count & -V.laneCount
     var index = 0
@@ -335,7 +327,6 @@ private func segmentSums<V: KernelVector>(
       let stretch = min(index + 32 * V.laneCount, whole)
       while index < stretch {
         step(index, V.laneCount)
-        prefetch(after: next + index)
         index += V.laneCount
       }
       flush()
@@ -344,10 +335,10 @@ private func segmentSums<V: KernelVector>(
       step(index, count - index)
       flush()
     }
-    result.nextLargest = largest.largest
+    result.nextLargest = ahead.largest(largest, end: count)
   }
   if isWaiting {
-    let rest = next == nil ? lead : end
+    let rest = ahead == nil ? lead : end
     forEachVector(from: rest, to: count, destination: output, streams: streams, as: V.self, gradient)
   }
   return result
@@ -367,19 +358,23 @@ private func addLabelTerm<Lane: KernelScalar>(
   gradient[row.label] -= row.labelTerm * slope
 }
 
-/// The segment to read ahead: the next one of the row or the first of the next row, if it is as long as this one.
-/// Else this one again, which costs little and will not be asked for.
+/// The segment to read ahead: the next one of the row or the first of the next row. Where there is none, or none that
+/// fills a vector, the first vector of this row, whose maximum will not be asked for.
 @inline(__always)
-private func nextSegment<Lane: KernelScalar>(
-  _ arguments: SoftmaxCrossEntropyArguments<Lane>, _ row: Int, _ start: Int, _ count: Int,
-  _ source: UnsafePointer<Lane>
-) -> UnsafePointer<Lane> {
-  let end = start + count
-  if end == arguments.columns {
-    guard start == 0, row + 1 < arguments.rows else { return source + start }
-    return source + arguments.logitsStride
+private func nextSegment<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, end: Int, _ source: UnsafePointer<V.Lane>,
+  as: V.Type
+) -> ReadAhead<V.Lane> {
+  let segment = SoftmaxPlan.segment(arguments.columns)
+  if arguments.softCap == 0 {
+    if end + V.laneCount <= arguments.columns {
+      return ReadAhead(start: source + end, count: min(segment, arguments.columns - end))
+    }
+    if end == arguments.columns, row + 1 < arguments.rows {
+      return ReadAhead(start: source + arguments.logitsStride, count: min(segment, arguments.columns))
+    }
   }
-  return min(SoftmaxPlan.segment, arguments.columns - end) == count ? source + end : source + start
+  return ReadAhead(start: source, count: V.laneCount)
 }
 
 /// c·tanh(x/c) of every element.
