@@ -54,26 +54,17 @@ def compare(options: argparse.Namespace) -> None:
         sys.exit(f"compare: {options.bench} is missing; build it first: swift build -c release --product bench")
     if os.getloadavg()[0] > 1 and not options.smoke:
         note("compare: the machine is busy with other work, which will show in the times")
-    rates = {} if options.peers_only else machine_rates(options)
     # Before results are written, which makes the tree differ from the commit.
     measured = commit()
     healthy, writes = True, not (options.smoke or options.peers_only)
-    entries: dict[str, dict[str, Any]] = {}
     with Pool(options.workers, keep=options.smoke) as pool:
         for workload in chosen:
-            entry = Comparison(workload, options, pool, rates, measured).result()
+            entry = Comparison(workload, options, pool, measured).result()
             print(report.plain(workload.name, entry), flush=True)
             healthy = healthy and is_healthy(entry, options)
-            entries[workload.name] = entry
             if writes:
                 report.store(RESULTS, {workload.name: entry})
     if writes:
-        # Once more, because a machine may be slow at one moment; the better rates bound every row.
-        rates = {name: max(rate, rates[name]) for name, rate in machine_rates(options).items()}
-        for entry in entries.values():
-            if entry["limit"]:
-                entry["limit"] = limit(entry["limit"], rates)
-        report.store(RESULTS, entries)
         report.write(RESULTS, list(WORKLOADS), ROOT / "docs")
     if not healthy:
         sys.exit("compare: a participant failed, disagrees or could not be checked, see above")
@@ -171,13 +162,10 @@ class Pool:
 class Comparison:
     """One workload: inputs to files, agreement, rounds."""
 
-    def __init__(
-        self, workload: Workload, options: argparse.Namespace, pool: Pool, rates: dict[str, float], commit: str
-    ) -> None:
+    def __init__(self, workload: Workload, options: argparse.Namespace, pool: Pool, commit: str) -> None:
         self.workload = workload
         self.options = options
         self.pool = pool
-        self.rates = rates
         self.commit = commit
         self.dimensions: Dimensions = workload.smoke if options.smoke else workload.dimensions
         self.outcome: dict[str, dict[str, Any]] = {}
@@ -286,15 +274,27 @@ class Comparison:
             return
         for child in children.values():
             child.reset_peak_memory()
-        times, failed = interleave(children, self.options.repeat, self.options.warmup)
+        rates: list[dict[str, float]] = []
+        work = children[OURS].request("work") if OURS in children else {}
+
+        def measure_machine(label: str) -> None:
+            if label == OURS:
+                rates.append(self.machine_rates(has_products=work["flops"] > 0))
+
+        times, failed = interleave(children, self.options.repeat, self.options.warmup, measure_machine)
         for label, reason in failed.items():
             self.fail(label, reason)
         for label, measured in times.items():
             self.outcome[label] |= summary(measured, times.get(OURS))
             self.outcome[label]["peak_rss_bytes"] = children[label].peak_memory
         if OURS in times:
-            with contextlib.suppress(ParticipantError):
-                self.limit = limit(children[OURS].request("work"), self.rates)
+            self.limit = limit(work, rates, times[OURS])
+
+    def machine_rates(self, has_products: bool) -> dict[str, float]:
+        """What memory and matrix products reach at this moment, with as many workers and next to nothing to do."""
+        child = self.pool.child(ours(self.options.bench, "machine"))
+        sizes = {"footprint": 1 << 25, "repeats": 1} if self.options.smoke else {"footprint": 1 << 30, "repeats": 5}
+        return child.request("rates", workers=self.options.workers, products=has_products, **sizes)
 
     def fail(self, label: str, reason: str) -> None:
         note(f"  {label}: {reason}")
@@ -311,10 +311,16 @@ def summary(measured: Times, of_ours: Times | None) -> dict[str, Any]:
     }
 
 
-def limit(work: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
-    """The least time for what must be moved and multiplied, by the rates of this run."""
-    seconds = max(work["bytes"] / rates["bytes_per_second"], work["flops"] / rates["flops_per_second"])
-    return work | rates | {"limit_ms": seconds * 1e3}
+def limit(work: dict[str, Any], rates: list[dict[str, float]], of_ours: Times) -> dict[str, Any]:
+    """The least time for what must be moved and multiplied, and what part of our time that is.
+
+    Medians over the rounds: as with peers, each part is of one moment's machine.
+    """
+    kinds = {"bytes_per_second": work["bytes"], "flops_per_second": work["flops"]}
+    limits = [max(kinds[kind] / rate for kind, rate in measured.items()) * 1e3 for measured in rates]
+    parts = [least / mine for least, mine in zip(limits, of_ours.milliseconds, strict=True)]
+    medians = {kind: statistics.median(measured[kind] for measured in rates) for kind in rates[0]}
+    return work | medians | {"limit_ms": statistics.median(limits), "fraction": statistics.median(parts)}
 
 
 def agreement(evaluated: Evaluated, reference: Evaluated, measure: str) -> dict[str, float]:
@@ -357,17 +363,6 @@ def blocks(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 # MARK: - The machine
-
-
-def machine_rates(options: argparse.Namespace) -> dict[str, float]:
-    """What memory and matrix products reach with as many workers: once for all workloads of a run."""
-    child = Child(ours(options.bench, OURS), options.workers)
-    try:
-        return child.request("rates", workers=options.workers)
-    except ParticipantError as error:
-        sys.exit(f"compare: cannot measure the machine: {error}")
-    finally:
-        child.close()
 
 
 def machine() -> dict[str, Any]:

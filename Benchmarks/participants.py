@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -237,10 +237,13 @@ def timed_run(child: Child, warms: bool = False) -> tuple[float, int]:
     return milliseconds, child.page_faults - before
 
 
-def interleave(children: Mapping[str, Child], repeat: int, warmup: int) -> tuple[dict[str, Times], dict[str, str]]:
+def interleave(
+    children: Mapping[str, Child], repeat: int, warmup: int, after: Callable[[str], None] = lambda label: None
+) -> tuple[dict[str, Times], dict[str, str]]:
     """Rounds in which each runs once; and why some did not last.
 
     Each round begins with the next, and every other one goes backwards, so that nobody always follows the same.
+    `after` is told whose time was just taken.
     """
     times = {label: Times() for label in children}
     failed: dict[str, str] = {}
@@ -263,5 +266,6 @@ def interleave(children: Mapping[str, Child], repeat: int, warmup: int) -> tuple
             if round_ >= warmup:
                 times[label].milliseconds.append(elapsed)
                 times[label].page_faults.append(faults)
+                after(label)
         warms = fastest < SHORT
     return {label: t for label, t in times.items() if label not in failed}, failed

@@ -87,19 +87,12 @@ def limit_row(name: str, entry: Entry) -> list[str]:
     return [
         name,
         f"{moved / 1e6:.1f}",
+        f"{limit['bytes_per_second'] / 1e9:.1f}",
         milliseconds(moved / limit["bytes_per_second"] * 1e3),
         f"{multiplied / 1e9:.1f}" if multiplied else "",
+        f"{limit['flops_per_second'] / 1e9:.0f}" if multiplied else "",
         milliseconds(multiplied / limit["flops_per_second"] * 1e3) if multiplied else "",
         milliseconds(limit["limit_ms"]),
-    ]
-
-
-def rate_lines(entries: list[Entry]) -> list[str]:
-    """One line for each run that measured the machine."""
-    rates = {(e["limit"]["bytes_per_second"], e["limit"]["flops_per_second"]) for e in entries if e.get("limit")}
-    return [
-        f"- Limits: {moved / 1e9:.1f} GB/s of non-temporal copy, {multiplied / 1e9:.1f} GFLOP/s of products."
-        for moved, multiplied in sorted(rates)
     ]
 
 
@@ -120,7 +113,6 @@ def environment_lines(entries: list[Entry]) -> list[str]:
         f"- BatchLoss at {commits}; instruction set {every('isa')}; {every('openblas')}.",
         f"- Peers: {software}.",
         f"- {every_entry('workers')} threads each, {every_entry('repeat')} rounds.",
-        *rate_lines(entries),
     ]
 
 
@@ -147,7 +139,8 @@ def section(results: dict[str, Entry]) -> list[str]:
     every = [row for name, entry in results.items() for row in detail_rows(name, entry)]
     aims = goals.rows(results)
     limits = [limit_row(name, entry) for name, entry in results.items() if entry.get("limit")]
-    limit_header = ["work", "moved, MB", "of memory, ms", "products, GFLOP", "of products, ms", "limit, ms"]
+    limit_header = ["work", "moved, MB", "GB/s", "of memory, ms"]
+    limit_header += ["products, GFLOP", "GFLOP/s", "of products, ms", "limit, ms"]
     return [
         *environment_lines(list(results.values())),
         "",
@@ -161,9 +154,10 @@ def section(results: dict[str, Entry]) -> list[str]:
         "",
         *table(limit_header, limits),
         "",
-        "Bytes that must move over the bandwidth of a non-temporal copy, or the operations of matrix products over the",
-        "rate of products, whichever takes longer. Both rates are measured when the comparison begins and when it",
-        "ends; the better counts.",
+        "Bytes that must move over the bandwidth of a non-temporal copy of 1 GiB, or the operations of matrix products",
+        "over the rate of products, whichever takes longer. Both rates are measured in each round, right after",
+        "BatchLoss, by the best of five; the table has medians. What part of its time the limit is comes from each",
+        "round's own rates, by the median as well.",
         "",
         "</details>",
         "",

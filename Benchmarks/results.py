@@ -25,8 +25,7 @@ def best_peer(entry: Entry) -> tuple[str, Entry] | None:
 
 
 def fraction_of_limit(entry: Entry) -> float | None:
-    mine = timed(entry).get(OURS)
-    return entry["limit"]["limit_ms"] / mine["median_ms"] if mine and entry.get("limit") else None
+    return entry["limit"]["fraction"] if entry.get("limit") else None
 
 
 # MARK: - Numbers

@@ -2,7 +2,7 @@ import BatchLoss
 import BatchLossKernelInterface
 import Foundation
 
-/// The rates that bound every row of a run, each measured once, so that rows of one run have one yardstick.
+/// The rates that bound the rows of a run.
 struct Limits: CustomStringConvertible {
   /// How a workload goes through memory.
   enum Traffic {
@@ -27,22 +27,27 @@ struct Limits: CustomStringConvertible {
   static let footprint = 1 << 30
   /// The depth of the products that are measured; deeper ones are hardly faster.
   static let depth = 512
-  private static let repeats = 15
+  static let repeats = 15
 
   let traffic: Traffic
   /// Bytes a second.
   let bandwidth: Double
   /// Floating-point operations a second, where products were measured.
   let products: Double?
+  private let footprint: Int
+  private let repeats: Int
   private let scalar: String
 
-  /// Measures with as many workers as the engine has.
+  /// Measures with as many workers as the engine has; the best of `repeats` counts.
   init<Scalar: LossScalar>(
-    engine: Engine, traffic: Traffic = .gradient, products: Bool = true, as: Scalar.Type = Float.self
+    engine: Engine, traffic: Traffic = .gradient, products: Bool = true, footprint: Int = Self.footprint,
+    repeats: Int = Self.repeats, as: Scalar.Type = Float.self
   ) throws {
-    let probe = try MachineProbe<Scalar>(engine: engine, repeats: Self.repeats)
+    let probe = try MachineProbe<Scalar>(engine: engine, repeats: repeats)
     self.traffic = traffic
-    bandwidth = probe.bandwidth(traffic.probe, footprint: Self.footprint)
+    self.footprint = footprint
+    self.repeats = repeats
+    bandwidth = probe.bandwidth(traffic.probe, footprint: footprint)
     self.products = products ? probe.products(depth: Self.depth) : nil
     scalar = Scalar.self == Float.self ? "float32" : "float64"
   }
@@ -58,8 +63,8 @@ struct Limits: CustomStringConvertible {
   /// What limits are computed with, for the header.
   var description: String {
     let memory = String(
-      format: "%.1f GB/s (%@, %d MiB, best of %d)", bandwidth / 1e9, traffic.probe.title, Self.footprint >> 20,
-      Self.repeats)
+      format: "%.1f GB/s (%@, %d MiB, best of %d)", bandwidth / 1e9, traffic.probe.title, footprint >> 20,
+      repeats)
     guard let products else { return memory }
     return memory
       + String(format: ", %.1f GFLOP/s (%@ products of depth %d)", products / 1e9, scalar, Self.depth)

@@ -42,8 +42,12 @@ struct ServeCommand: ParsableCommand {
     }
     if operation == "rates" {
       let engine = Engine(configuration: try Engine.Configuration(workerCount: request["workers"] as? Int))
-      let limits = try Limits(engine: engine)
-      return ["bytes_per_second": limits.bandwidth, "flops_per_second": limits.products!]
+      let limits = try Limits(
+        engine: engine, products: request["products"] as? Bool ?? true,
+        footprint: request["footprint"] as? Int ?? Limits.footprint,
+        repeats: max(1, request["repeats"] as? Int ?? Limits.repeats))
+      let rates = ["bytes_per_second": limits.bandwidth, "flops_per_second": limits.products]
+      return rates.compactMapValues { $0 }
     }
     guard let session else { throw UsageError("nothing is loaded") }
     switch operation {
