@@ -53,11 +53,8 @@ package struct KLDivergenceArguments<Scalar: KernelScalar> {
     self.scratch = scratch
   }
 
-  /// Scratch elements that a block of rows of `columns` needs: see ``KLDivergenceScratch``.
-  package static func scratchCount(columns: Int) -> Int { 3 * padded(columns) }
-
-  /// Rounded up to whole vectors.
-  package static func padded(_ count: Int) -> Int { (count + 15) & ~15 }
+  /// Scratch elements that a block of rows of `columns` needs: two rows of ``KLDivergenceScratch``.
+  package static func scratchCount(columns: Int) -> Int { 2 * KLDivergenceScratch<Scalar>.count(columns: columns) }
 }
 
 /// What is kept of a row between its sums and its gradients.
@@ -68,12 +65,18 @@ package struct KLDivergenceScratch<Scalar: KernelScalar> {
   /// Target's logit minus input's, both relative to their largest.
   package let differences: UnsafeMutablePointer<Scalar>
 
+  /// Elements of all three.
+  package let count: Int
+
   package init(_ memory: UnsafeMutablePointer<Scalar>, columns: Int) {
-    let padded = KLDivergenceArguments<Scalar>.padded(columns)
+    count = Self.count(columns: columns)
     inputExponentials = memory
-    targetExponentials = memory + padded
-    differences = memory + 2 * padded
+    targetExponentials = memory + count / 3
+    differences = memory + count / 3 * 2
   }
+
+  /// Three rows of whole vectors.
+  package static func count(columns: Int) -> Int { 3 * ((columns + 15) & ~15) }
 }
 
 /// Evaluates the KL divergence over one block of rows.

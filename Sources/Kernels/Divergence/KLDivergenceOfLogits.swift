@@ -4,15 +4,16 @@ import Glibc
 
 /// The KL divergence of one block of rows where both distributions are logits.
 ///
-/// A loop for each side takes the exponentials of a row and their sums, and looks for the maximum of the next row, which
-/// brings that one from memory; loops of their own then write the gradients from what lies in the first-level cache.
-/// All of it in one loop keeps more values alive than AVX2 has registers: 249 instructions, 38 of them with the stack.
+/// While the exponentials and sums of a row are taken, the maxima of the next row are looked for, which brings that one
+/// from memory, and the gradients of the row before are written from what lies in the first-level cache.
 @inline(never)
 func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.Lane>, as: V.Type) {
   let columns = arguments.columns
   let square = arguments.temperature * arguments.temperature
   let inverseTemperature = V.Lane(1 / arguments.temperature)
-  let scratch = KLDivergenceScratch(arguments.scratch, columns: columns)
+  var kept = KLDivergenceScratch(arguments.scratch, columns: columns)
+  var waiting = KLDivergenceGradients(
+    of: KLDivergenceScratch(arguments.scratch + kept.count, columns: columns))
 
   var (sum, active) = (0.0, 0)
   var ahead = (input: V.Lane(0), target: V.Lane(0), isKnown: false)
@@ -33,9 +34,10 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       let targetShift = ahead.isKnown ? ahead.target : largestElement(target, columns, as: V.self)
       let isLast = index + 1 == arguments.rows
       let sums = klDivergenceSums(
-        input, target, columns, inputShift, targetShift, inverseTemperature, scratch,
+        input, target, columns, inputShift, targetShift, inverseTemperature, to: kept,
         nextInput: isLast ? input : input + arguments.inputStride,
-        nextTarget: isLast ? target : target + arguments.targetStride, as: V.self)
+        nextTarget: isLast ? target : target + arguments.targetStride, writing: waiting, arguments.streams,
+        as: V.self)
       ahead = (sums.nextInput, sums.nextTarget, true)
       let shift = log(sums.input) - log(sums.target)
       let divergence = sums.product / sums.target + shift
@@ -43,169 +45,217 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
 
       // d(T²·KL)/dx, in which one T comes from the logits' division.
       let outer = arguments.gradientScale * weight * arguments.temperature
-      if let inputGradient {
-        writeInputGradient(
-          inputGradient, columns, scratch, outer / sums.input, -outer / sums.target, arguments.streams, as: V.self)
+      let free = waiting.kept
+      waiting = KLDivergenceGradients(of: kept)
+      waiting.input = inputGradient
+      (waiting.inputFactor, waiting.targetFactor) = (V.Lane(outer / sums.input), V.Lane(-outer / sums.target))
+      waiting.outer = V.Lane(outer / sums.target)
+      waiting.scale = inverseTemperature
+      // In two parts: it is up to 20, and the sum with it cancels where e^u is largest.
+      let offset = shift - divergence
+      waiting.offset = V.Lane(offset)
+      waiting.rest = V.Lane(offset - Double(waiting.offset))
+      if waiting.offset.isFinite {
+        waiting.target = targetGradient
+      } else if let targetGradient {
+        writeUnboundedGradient(targetGradient, columns, waiting, arguments.streams, as: V.self)
       }
-      if let targetGradient {
-        writeTargetGradient(
-          targetGradient, columns, scratch, outer / sums.target, inverseTemperature, shift - divergence,
-          arguments.streams, as: V.self)
-      }
+      kept = free
     }
     sum += loss
     if loss > 0 { active += 1 }
     if let losses = arguments.losses { losses[index] = V.Lane(loss) }
   }
+  klDivergenceRest(waiting, columns, arguments.streams, as: V.self)
   arguments.sum = sum
   arguments.active = active
 }
 
+/// Gradients of a row whose sums are known, which are yet to be written.
+private struct KLDivergenceGradients<Lane: KernelScalar> {
+  var kept: KLDivergenceScratch<Lane>
+  /// `inputFactor`·e^x + `targetFactor`·e^u, where wanted.
+  var input: UnsafeMutablePointer<Lane>?
+  var (inputFactor, targetFactor): (Lane, Lane) = (0, 0)
+  /// `outer`·e^u·((u − x)·`scale` + `offset` + `rest`), where wanted.
+  var target: UnsafeMutablePointer<Lane>?
+  var (outer, scale, offset, rest): (Lane, Lane, Lane, Lane) = (0, 0, 0, 0)
+
+  init(of kept: KLDivergenceScratch<Lane>) { self.kept = kept }
+
+  @inline(__always)
+  func inputGradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
+    V.multiplyAdd(
+      loadLanes(UnsafePointer(kept.inputExponentials) + index, lanes, as: V.self), V(lane: inputFactor),
+      loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self) * V(lane: targetFactor))
+  }
+
+  @inline(__always)
+  func targetGradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
+    let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
+    let logarithm = V.multiplyAdd(difference, V(lane: scale), V(lane: offset)) + V(lane: rest)
+    return loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self) * V(lane: outer) * logarithm
+  }
+}
+
 /// Σ e^x, Σ e^u and Σ e^u·(u − x) of a row, relative to its shifts, and the maxima of the next one. The exponentials
-/// and the differences u − x go to scratch memory; a difference is 0 where e^u is, since a probability of 0 counts 0
-/// whatever the other is.
+/// and the differences u − x are kept; a difference is 0 where e^u is, since a probability of 0 counts 0 whatever the
+/// other is. The gradients that wait are written, from their ends to their beginnings: see ``exponentialSum``.
 @inline(never)
 private func klDivergenceSums<V: KernelVector>(
   _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, _ inputShift: V.Lane,
-  _ targetShift: V.Lane, _ inverseTemperature: V.Lane, _ scratch: KLDivergenceScratch<V.Lane>,
-  nextInput: UnsafePointer<V.Lane>, nextTarget: UnsafePointer<V.Lane>, as: V.Type
+  _ targetShift: V.Lane, _ inverseTemperature: V.Lane, to kept: KLDivergenceScratch<V.Lane>,
+  nextInput: UnsafePointer<V.Lane>, nextTarget: UnsafePointer<V.Lane>,
+  writing waiting: KLDivergenceGradients<V.Lane>, _ streams: Bool, as: V.Type
 ) -> (input: Double, target: Double, product: Double, nextInput: V.Lane, nextTarget: V.Lane) {
   let zero = V(lane: 0)
   let scale = V(lane: inverseTemperature)
   let (inputShift, targetShift) = (V(lane: inputShift), V(lane: targetShift))
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
-  let (inputExponentials, targetExponentials) = (scratch.inputExponentials, scratch.targetExponentials)
-  let differences = scratch.differences
+  let (inputExponentials, targetExponentials) = (kept.inputExponentials, kept.targetExponentials)
+  let differences = kept.differences
   var result = (input: 0.0, target: 0.0, product: 0.0, nextInput: V.Lane(0), nextTarget: V.Lane(0))
   var (largestInput, largestTarget) = (V(lane: -.infinity), V(lane: -.infinity))
   var (inputSum, targetSum, productSum) = (zero, zero, zero)
+
+  let (inputLines, targetLines) = klDivergenceEnds(waiting, columns, streams, as: V.self)
+  let inputOutput = waiting.input ?? inputExponentials
+  let targetOutput = waiting.target ?? targetExponentials
+  @inline(__always)
+  func writeInputGradient(_ index: Int) {
+    let place = inputLines.end - V.laneCount - index
+    guard place >= inputLines.lead else { return }
+    waiting.inputGradient(place, V.laneCount, as: V.self).store(inputOutput + place, streams: streams)
+  }
+  @inline(__always)
+  func writeTargetGradient(_ index: Int) {
+    let place = targetLines.end - V.laneCount - index
+    guard place >= targetLines.lead else { return }
+    waiting.targetGradient(place, V.laneCount, as: V.self).store(targetOutput + place, streams: streams)
+  }
+
   // Not exp(ofSummand:): the slope of a target is its probability times a difference that may be 40.
   @inline(__always)
-  func targetStep(_ index: Int, _ lanes: Int) {
+  func targetStep(_ index: Int, _ lanes: Int) -> (exponential: V, difference: V) {
     let du = loadLanes(target + index, lanes, padding: -.infinity, as: V.self) - targetShift
     let f = V.exp(nonPositive: du * scale)
     storeLanes(f, targetExponentials + index, lanes)
-    storeLanes(du, differences + index, lanes)
     targetSum = targetSum + f
     largestTarget = .maximum(largestTarget, loadLanes(nextTarget + index, lanes, padding: -.infinity, as: V.self))
+    return (f, du)
   }
   @inline(__always)
-  func inputStep(_ index: Int, _ lanes: Int) {
+  func inputStep(_ index: Int, _ lanes: Int, _ target: (exponential: V, difference: V)) {
     let dx = loadLanes(input + index, lanes, padding: -.infinity, as: V.self) - inputShift
     let e = V.exp(nonPositive: dx * scale)
     storeLanes(e, inputExponentials + index, lanes)
     inputSum = inputSum + e
-    let f = loadLanes(UnsafePointer(targetExponentials) + index, lanes, as: V.self)
-    let du = loadLanes(UnsafePointer(differences) + index, lanes, as: V.self)
-    let difference = (du - dx).replacing(with: zero, where: f .== zero)
+    let difference = (target.difference - dx).replacing(with: zero, where: target.exponential .== zero)
     storeLanes(difference, differences + index, lanes)
-    productSum = V.multiplyAdd(f, difference, productSum)
+    productSum = V.multiplyAdd(target.exponential, difference, productSum)
     largestInput = .maximum(largestInput, loadLanes(nextInput + index, lanes, padding: -.infinity, as: V.self))
   }
   @inline(__always)
-  func targetFlush() {
-    result.target += targetSum.total
-    targetSum = zero
-  }
-  @inline(__always)
-  func inputFlush() {
+  func flush() {
     result.input += inputSum.total
+    result.target += targetSum.total
     result.product += productSum.total
-    (inputSum, productSum) = (zero, zero)
+    (inputSum, targetSum, productSum) = (zero, zero, zero)
   }
   let whole = columns & -V.laneCount
   var index = 0
   while index < whole {
     // Lanes are added to float64 before their rounding errors can grow.
     let end = min(index + 32 * V.laneCount, whole)
-    while index < end {
-      targetStep(index, V.laneCount)
-      prefetch(after: nextTarget + index)
-      index += V.laneCount
-    }
-    targetFlush()
+    #if BATCHLOSS_X86_V4
+      while index < end {
+        inputStep(index, V.laneCount, targetStep(index, V.laneCount))
+        writeInputGradient(index)
+        writeTargetGradient(index)
+        prefetch(after: nextInput + index)
+        prefetch(after: nextTarget + index)
+        index += V.laneCount
+      }
+    #else
+      // All of it in one loop keeps more values alive than there are registers: 249 instructions on AVX2, 38 of them
+      // with the stack.
+      let start = index
+      while index < end {
+        storeLanes(targetStep(index, V.laneCount).difference, differences + index, V.laneCount)
+        writeTargetGradient(index)
+        prefetch(after: nextTarget + index)
+        index += V.laneCount
+      }
+      index = start
+      while index < end {
+        inputStep(index, V.laneCount, (.load(targetExponentials + index), .load(differences + index)))
+        writeInputGradient(index)
+        prefetch(after: nextInput + index)
+        index += V.laneCount
+      }
+    #endif
+    flush()
   }
   if index < columns {
-    targetStep(index, columns - index)
-    targetFlush()
-  }
-  index = 0
-  while index < whole {
-    // Lanes are added to float64 before their rounding errors can grow.
-    let end = min(index + 32 * V.laneCount, whole)
-    while index < end {
-      inputStep(index, V.laneCount)
-      prefetch(after: nextInput + index)
-      index += V.laneCount
-    }
-    inputFlush()
-  }
-  if index < columns {
-    inputStep(index, columns - index)
-    inputFlush()
+    inputStep(index, columns - index, targetStep(index, columns - index))
+    writeInputGradient(index)
+    writeTargetGradient(index)
+    flush()
   }
   result.product *= Double(inverseTemperature)
   (result.nextInput, result.nextTarget) = (largestInput.largest, largestTarget.largest)
   return result
 }
 
-/// `inputFactor`·e^x + `targetFactor`·e^u.
-@inline(never)
-private func writeInputGradient<V: KernelVector>(
-  _ gradient: UnsafeMutablePointer<V.Lane>, _ columns: Int, _ scratch: KLDivergenceScratch<V.Lane>,
-  _ inputFactor: Double, _ targetFactor: Double, _ streams: Bool, as: V.Type
-) {
-  let (inputFactor, targetFactor) = (V(inputFactor), V(targetFactor))
-  let ex = UnsafePointer(scratch.inputExponentials)
-  let eu = UnsafePointer(scratch.targetExponentials)
-  // Not by forEachVector(…): a closure would stay a call for each vector.
-  @inline(__always)
-  func value(_ index: Int, _ lanes: Int) -> V {
-    V.multiplyAdd(
-      loadLanes(ex + index, lanes, as: V.self), inputFactor,
-      loadLanes(eu + index, lanes, as: V.self) * targetFactor)
+/// Writes what of waiting gradients fills no whole line.
+/// - Returns: The whole lines of both.
+@inline(__always)
+private func klDivergenceEnds<V: KernelVector>(
+  _ waiting: KLDivergenceGradients<V.Lane>, _ columns: Int, _ streams: Bool, as: V.Type
+) -> (input: (lead: Int, end: Int), target: (lead: Int, end: Int)) {
+  let input = wholeLines(waiting.input, columns, streams, as: V.self)
+  if let gradient = waiting.input {
+    if input.lead > 0 { waiting.inputGradient(0, input.lead, as: V.self).store(gradient, count: input.lead) }
+    let (end, rest) = (input.end, columns - input.end)
+    if rest > 0 { waiting.inputGradient(end, rest, as: V.self).store(gradient + end, count: rest) }
   }
-  let (lead, end) = wholeLines(gradient, columns, streams, as: V.self)
-  if lead > 0 { value(0, lead).store(gradient, count: lead) }
-  var index = lead
-  while index < end {
-    value(index, V.laneCount).store(gradient + index, streams: streams)
-    index += V.laneCount
+  let target = wholeLines(waiting.target, columns, streams, as: V.self)
+  if let gradient = waiting.target {
+    if target.lead > 0 { waiting.targetGradient(0, target.lead, as: V.self).store(gradient, count: target.lead) }
+    let (end, rest) = (target.end, columns - target.end)
+    if rest > 0 { waiting.targetGradient(end, rest, as: V.self).store(gradient + end, count: rest) }
   }
-  if end < columns { value(end, columns - end).store(gradient + end, count: columns - end) }
+  return (input, target)
 }
 
-/// `outer`·e^u·((u − x)·`scale` + `offset`).
+/// Writes gradients after which no row comes.
 @inline(never)
-private func writeTargetGradient<V: KernelVector>(
-  _ gradient: UnsafeMutablePointer<V.Lane>, _ columns: Int, _ scratch: KLDivergenceScratch<V.Lane>,
-  _ outer: Double, _ scale: V.Lane, _ offset: Double, _ streams: Bool, as: V.Type
+private func klDivergenceRest<V: KernelVector>(
+  _ waiting: KLDivergenceGradients<V.Lane>, _ columns: Int, _ streams: Bool, as: V.Type
 ) {
-  let eu = UnsafePointer(scratch.targetExponentials)
-  let differences = UnsafePointer(scratch.differences)
-  let (outer, scale, zero) = (V(outer), V(lane: scale), V(lane: 0))
-  // In two parts: it is up to 20, and the sum with it cancels where e^u is largest.
-  let leading = V.Lane(offset)
-  let (offset, rest) = (V(lane: leading), V(lane: V.Lane(offset - Double(leading))))
-  guard leading.isFinite else {
-    return forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) {
-      index, lanes in
-      let e = loadLanes(eu + index, lanes, as: V.self)
-      let logarithm = V.multiplyAdd(loadLanes(differences + index, lanes, as: V.self), scale, offset)
-      return (e * outer * logarithm).replacing(with: zero, where: e .== zero)
+  if let gradient = waiting.input {
+    forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) {
+      waiting.inputGradient($0, $1, as: V.self)
     }
   }
-  @inline(__always)
-  func value(_ index: Int, _ lanes: Int) -> V {
-    let logarithm = V.multiplyAdd(loadLanes(differences + index, lanes, as: V.self), scale, offset) + rest
-    return loadLanes(eu + index, lanes, as: V.self) * outer * logarithm
+  if let gradient = waiting.target {
+    forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) {
+      waiting.targetGradient($0, $1, as: V.self)
+    }
   }
-  let (lead, end) = wholeLines(gradient, columns, streams, as: V.self)
-  if lead > 0 { value(0, lead).store(gradient, count: lead) }
-  var index = lead
-  while index < end {
-    value(index, V.laneCount).store(gradient + index, streams: streams)
-    index += V.laneCount
+}
+
+/// The gradient of the target where the divergence is infinite or NaN; 0 where the target's probability is 0.
+@inline(never)
+private func writeUnboundedGradient<V: KernelVector>(
+  _ gradient: UnsafeMutablePointer<V.Lane>, _ columns: Int, _ waiting: KLDivergenceGradients<V.Lane>,
+  _ streams: Bool, as: V.Type
+) {
+  let kept = waiting.kept
+  forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) { index, lanes in
+    let e = loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self)
+    let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
+    let logarithm = V.multiplyAdd(difference, V(lane: waiting.scale), V(lane: waiting.offset))
+    return (e * V(lane: waiting.outer) * logarithm).replacing(with: V(lane: 0), where: e .== V(lane: 0))
   }
-  if end < columns { value(end, columns - end).store(gradient + end, count: columns - end) }
 }

@@ -94,7 +94,9 @@ struct WaitingGradient<Lane: KernelScalar> {
 /// Σ e^(x − shift) in float64, and the largest of the elements ahead. The exponentials go to `exponentials` if asked
 /// for, and the gradient that waits, of as many elements, is written.
 ///
-/// One loop does all three, so that memory and arithmetic keep each other company.
+/// One loop does all three, so that memory and arithmetic keep each other company. The gradient is written from its end
+/// to its beginning: on the way up, stores would run a little ahead of loads whose addresses end in the same twelve
+/// bits, as those of equal elements of two large arrays do, and processors that compare no more hold such loads back.
 @inline(never)
 func exponentialSum<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
@@ -115,9 +117,8 @@ func exponentialSum<V: KernelVector>(
   func step(_ index: Int, _ lanes: Int) {
     let e = V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
     sums = sums + e
-    if lead + index < end {
-      (V.load(waiting.exponentials + (lead + index)) * scale).store(output + (lead + index), streams: streams)
-    }
+    let place = end - V.laneCount - index
+    if place >= lead { (V.load(waiting.exponentials + place) * scale).store(output + place, streams: streams) }
     if writes { storeLanes(e, exponentials + index, lanes) }
     largest = ahead.larger(largest, at: index)
   }

@@ -60,9 +60,8 @@ func smoothedSegmentSums<V: KernelVector>(
       } else {
         linear = linear + shifted
       }
-      if lead + index < end {
-        gradient(lead + index, V.laneCount).store(output + (lead + index), streams: streams)
-      }
+      let place = end - V.laneCount - index
+      if place >= lead { gradient(place, V.laneCount).store(output + place, streams: streams) }
       if writes { storeLanes(e, exponentials + index, lanes) }
       largest = ahead.larger(largest, at: index)
     }

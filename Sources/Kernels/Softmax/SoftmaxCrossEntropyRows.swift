@@ -307,9 +307,8 @@ private func generalSegmentSums<V: KernelVector>(
       // A target of 0 counts 0 even on −∞.
       linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
       targetSum = targetSum + target
-      if lead + index < end {
-        gradient(lead + index, V.laneCount).store(output + (lead + index), streams: streams)
-      }
+      let place = end - V.laneCount - index
+      if place >= lead { gradient(place, V.laneCount).store(output + place, streams: streams) }
       if writes { storeLanes(e, exponentials + index, lanes) }
       largest = ahead.larger(largest, at: index)
     }

@@ -16,7 +16,7 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
   /// Rows a block: about 256 KiB of `Float` logits. Of wide rows several, because the gradient of one is written
   /// beside the exponentials of the next, but not so many that there is nothing left to share.
   private var partition: BlockPartition {
-    let several = max(1, min(8, logits.rows / 32))
+    let several = max(1, min(16, logits.rows / 32))
     return BlockPartition(of: logits.rows, blockSize: max(several, 65536 / max(1, logits.columns)))
   }
 
