@@ -30,16 +30,26 @@ package struct RowKernels<Scalar: KernelScalar>: Sendable {
       _ sums: UnsafeMutablePointer<Double>
     ) -> Void
 
+  /// The indices of the numbers that are not 0, in order; returns how many. There is room for all of them.
+  package typealias Nonzeros =
+    @Sendable (
+      _ values: UnsafePointer<Scalar>, _ count: Int, _ indices: UnsafeMutablePointer<Int32>
+    ) -> Int
+  package typealias AddSparse = @Sendable (_ arguments: SparseRowArguments<Scalar>) -> Void
+
   package let dot: Dot
   package let squaredDistance: Dot
   package let scale: Scale
   package let combine: Combine
   package let addDifference: AddDifference
   package let addColumns: AddColumns
+  package let nonzeros: Nonzeros
+  package let addSparse: AddSparse
 
   package init(
     dot: @escaping Dot, squaredDistance: @escaping Dot, scale: @escaping Scale, combine: @escaping Combine,
-    addDifference: @escaping AddDifference, addColumns: @escaping AddColumns
+    addDifference: @escaping AddDifference, addColumns: @escaping AddColumns,
+    nonzeros: @escaping Nonzeros, addSparse: @escaping AddSparse
   ) {
     self.dot = dot
     self.squaredDistance = squaredDistance
@@ -47,5 +57,35 @@ package struct RowKernels<Scalar: KernelScalar>: Sendable {
     self.combine = combine
     self.addDifference = addDifference
     self.addColumns = addColumns
+    self.nonzeros = nonzeros
+    self.addSparse = addSparse
+  }
+}
+
+/// Pairs of a row with some of other rows: `ownGradient` += Σ w·other, and the gradient of each other += w·own.
+package struct SparseRowArguments<Scalar: KernelScalar> {
+  /// A weight for each of the others, used at the indices only.
+  package var weights: UnsafePointer<Scalar>
+  package var indices: UnsafePointer<Int32>
+  package var count: Int
+  package var own: UnsafePointer<Scalar>
+  package var others: UnsafePointer<Scalar>
+  package var othersStride: Int
+  package var columns: Int
+  package var ownGradient: UnsafeMutablePointer<Scalar>?
+  package var otherGradients: UnsafeMutablePointer<Scalar>?
+  package var otherGradientsStride = 0
+
+  package init(
+    weights: UnsafePointer<Scalar>, indices: UnsafePointer<Int32>, count: Int, own: UnsafePointer<Scalar>,
+    others: UnsafePointer<Scalar>, othersStride: Int, columns: Int
+  ) {
+    self.weights = weights
+    self.indices = indices
+    self.count = count
+    self.own = own
+    self.others = others
+    self.othersStride = othersStride
+    self.columns = columns
   }
 }

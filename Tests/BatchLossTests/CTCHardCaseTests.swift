@@ -126,7 +126,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [0, 200])
+  @Test(arguments: [0, 200, 700])
   func undefinedFrames(others: Int) throws {
     for bad in [Double.nan, .infinity] {
       let frames = [[0.0, 1, 2], [0, bad, 1], [1, 0, 0]]

@@ -178,6 +178,21 @@ import Testing
     }
   }
 
+  /// Wide rows guess their largest element from their first ones: here it comes late, and what comes first may be −∞.
+  @Test(arguments: [5.0, 30, 59, 61, 87, 200, 1e4])
+  func largestElementsLate(height: Double) throws {
+    var generator = SplitMix(state: 17)
+    for (blank, labels) in [(0, [600, 3, 600]), (650, [3, 620])] {
+      var sample = CTCSample.random(
+        batch: 1, time: 7, classes: 700, labels: 0, blank: blank, ragged: false, using: &generator)
+      sample.labels = [labels]
+      for frame in [1, 3, 6] { sample.logits[frame * 700 + 620] += height }
+      for column in 0..<300 where column != blank { sample.logits[2 * 700 + column] = -.infinity }
+      try check(sample, CTCRun(), Double.self, tolerance: 1e-10, "height \(height), blank \(blank)")
+      try check(sample, CTCRun(isInPlace: true), Float.self, tolerance: 3e-6, "height \(height), blank \(blank)")
+    }
+  }
+
   // MARK: Instruction sets
 
   @Test func everyInstructionSet() throws {

@@ -1,6 +1,9 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
 
+/// Elements at the beginning of a frame whose largest is the guess at that of all; the blank is often among them.
+private let ctcGuessColumns = 256
+
 /// The normaliser of every frame and, if asked for, scale · (softmax − posteriors) in its gradient row.
 ///
 /// Posteriors are known by now, so that each frame is read from memory once and written once. While the exponentials of
@@ -19,13 +22,20 @@ func ctcSoftmaxRows<V: KernelVector>(
   // Where alignments are impossible, what is written is replaced later.
   let gradient = arguments.outcome == .finite ? arguments.gradient : nil
   var (normalizer, exponent, offset) = (1.0, 0.0, 0.0)
-  var largest = largestElement(arguments.input, columns, as: V.self)
   for frame in 0..<arguments.frames {
     let input = arguments.input + frame * arguments.inputStride
-    let next = frame + 1 < arguments.frames ? input + arguments.inputStride : input
-    let result = exponentialSum(
-      input, columns, shift: largest, to: gradient == nil ? nil : row,
-      ahead: ReadAhead(start: next, count: columns), writing: waiting, streams: arguments.streams, as: V.self)
+    var shift = largestElement(input, min(columns, ctcGuessColumns), as: V.self)
+    if shift == -.infinity { shift = largestElement(input, columns, as: V.self) }
+    var result = exponentialSum(
+      input, columns, guess: shift, to: gradient == nil ? nil : row, writing: waiting, streams: arguments.streams,
+      as: V.self)
+    if widen(result.excess) > largestExcess {
+      shift = largestElement(input, columns, as: V.self)
+      waiting.output = nil
+      result = exponentialSum(
+        input, columns, guess: shift, to: gradient == nil ? nil : row, writing: waiting, streams: arguments.streams,
+        as: V.self)
+    }
     guard result.sum < .infinity else {
       arguments.outcome = .undefined
       return
@@ -40,13 +50,12 @@ func ctcSoftmaxRows<V: KernelVector>(
         scale: arguments.scale / factor)
       (row, otherRow) = (otherRow, row)
     }
-    offset += Double(largest) - offsets[frame]
+    offset += Double(shift) - offsets[frame]
     normalizer *= result.sum
     if normalizer > 0x1p500 {
       normalizer *= 0x1p-500
       exponent += 500
     }
-    largest = result.nextLargest
   }
   writeGradient(waiting, columns, streams: arguments.streams, as: V.self)
   arguments.normalizer = normalizer

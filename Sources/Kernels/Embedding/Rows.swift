@@ -149,5 +149,7 @@ func rowKernels<V: KernelVector>(of vector: V.Type) -> RowKernels<V.Lane> {
     scale: { scaleRow($0, $1, $2, $3, $4, as: vector) },
     combine: { combineRows($0, $1, $2, $3, $4, $5, as: vector) },
     addDifference: { addDifference($0, $1, $2, $3, $4, $5, as: vector) },
-    addColumns: { addColumns($0, $1, $2, $3, $4, as: vector) })
+    addColumns: { addColumns($0, $1, $2, $3, $4, as: vector) },
+    nonzeros: { nonzeros($0, $1, $2, as: vector) },
+    addSparse: { addSparseRow($0, as: vector) })
 }

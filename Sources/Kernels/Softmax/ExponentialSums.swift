@@ -102,6 +102,34 @@ func exponentialSum<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
   ahead: ReadAhead<V.Lane>, writing waiting: WaitingGradient<V.Lane>, streams: Bool, as: V.Type
 ) -> (sum: Double, nextLargest: V.Lane) {
+  exponentialSum(
+    source, count, shift: shift, to: exponentials, ahead: ahead, looksAhead: true, writing: waiting,
+    streams: streams, as: V.self)
+}
+
+/// The same of a row that is too long to be read twice from a near cache: `shift` is then a guess, at most its largest
+/// element, and returned is how far the largest lies above it. Above `largestExcess` the sum and the exponentials are
+/// of no use.
+@inline(never)
+func exponentialSum<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ count: Int, guess shift: V.Lane,
+  to exponentials: UnsafeMutablePointer<V.Lane>?, writing waiting: WaitingGradient<V.Lane>, streams: Bool,
+  as: V.Type
+) -> (sum: Double, excess: V.Lane) {
+  exponentialSum(
+    source, count, shift: shift, to: exponentials, ahead: ReadAhead(start: source, count: count), looksAhead: false,
+    writing: waiting, streams: streams, as: V.self)
+}
+
+/// e⁶⁰ is 2⁸⁷, so that sums and their products with probabilities stay far from overflow.
+var largestExcess: Double { 60 }
+
+/// - Parameter looksAhead: A constant where this is compiled.
+@inline(__always)
+private func exponentialSum<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
+  ahead: ReadAhead<V.Lane>, looksAhead: Bool, writing waiting: WaitingGradient<V.Lane>, streams: Bool, as: V.Type
+) -> (Double, V.Lane) {
   let (shift, scale) = (V(lane: shift), V(lane: waiting.scale))
   let writes = exponentials != nil
   // Never stored to where there are none.
@@ -115,12 +143,18 @@ func exponentialSum<V: KernelVector>(
   // Not by the closures of exponentialSum(…write:): as long as this one is, it would stay a call for each vector.
   @inline(__always)
   func step(_ index: Int, _ lanes: Int) {
-    let e = V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
+    let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+    let e = V.exp(ofSummand: shifted)
     sums = sums + e
     let place = end - V.laneCount - index
     if place >= lead { (V.load(waiting.exponentials + place) * scale).store(output + place, streams: streams) }
     if writes { storeLanes(e, exponentials + index, lanes) }
-    largest = ahead.larger(largest, at: index)
+    if looksAhead {
+      largest = ahead.larger(largest, at: index)
+    } else {
+      largest = .maximum(largest, shifted)
+      prefetch(after: source + index)
+    }
   }
   let whole = count & -V.laneCount
   var total = 0.0
@@ -142,7 +176,7 @@ func exponentialSum<V: KernelVector>(
   if waiting.output != nil, end < count {
     (loadLanes(waiting.exponentials + end, count - end, as: V.self) * scale).store(output + end, count: count - end)
   }
-  return (total, ahead.largest(largest, end: count))
+  return (total, looksAhead ? ahead.largest(largest, end: count) : largest.largest)
 }
 
 /// A gradient that waits and after which no row comes.

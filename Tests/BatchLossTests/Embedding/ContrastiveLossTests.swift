@@ -64,6 +64,35 @@ import Testing
     }
   }
 
+  private func checkFewSlopes<Scalar: LossScalar>(_: Scalar.Type, columns: Int) throws {
+    let (rows, classes) = (150, 30)
+    var samples = Samples(UInt64(columns))
+    let x = samples.numbers(rows * columns)
+    let labels = samples.labels(rows, below: classes)
+    // Only pairs of a class, one in thirty, have a slope: x − y.
+    var expected = [Double](repeating: 0, count: x.count)
+    for i in 0..<rows {
+      for j in 0..<rows where labels[i] == labels[j] {
+        for column in 0..<columns {
+          expected[i * columns + column] += x[i * columns + column] - x[j * columns + column]
+        }
+      }
+    }
+    let (loss, embeddings) = (try ContrastiveLoss(margin: 1e-6), x.map { Scalar($0) })
+    var gradient = [Scalar](repeating: -7, count: x.count)
+    _ = try loss.evaluate(
+      embeddings.matrix(columns: columns), labels: labels.span, reduction: .sum,
+      gradient: gradient.mutableMatrix(columns: columns))
+    #expect(largestError(gradient, expected) < tolerance(Scalar.self).gradient, "\(columns) columns")
+  }
+
+  /// Tiles of which most weights are 0 take no product.
+  @Test(arguments: [1, 16, 31, 64, 70, 129])
+  func fewPairsWithSlopes(columns: Int) throws {
+    try checkFewSlopes(Float.self, columns: columns)
+    try checkFewSlopes(Double.self, columns: columns)
+  }
+
   private func checkPairs<Scalar: LossScalar>(_: Scalar.Type, _ loss: ContrastiveLoss) throws {
     let tolerance = tolerance(Scalar.self)
     for (rows, columns) in [(1, 1), (3, 5), (9, 16), (20, 35)] {

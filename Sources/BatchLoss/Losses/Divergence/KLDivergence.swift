@@ -184,8 +184,8 @@ private struct KLDivergenceEvaluation<Scalar: LossScalar> {
       gradient.map(NonTemporal.isWorthwhile) ?? false || targetGradient.map(NonTemporal.isWorthwhile) ?? false
     let streams = isWorthwhile && gradient?.base != input.base
     // Of wide rows several, because the gradients of one are written beside the exponentials of the next.
-    let several = max(1, min(8, input.rows / 32))
-    let partition = BlockPartition(of: input.rows, blockSize: max(several, 32768 / input.columns))
+    let several = max(1, min(16, input.rows / 32))
+    let partition = BlockPartition(of: input.rows, blockSize: max(several, 65536 / input.columns))
     return engine.sum(overBlocks: partition.blocks) { block, workspace in
       let rows = partition[block]
       let first = rows.lowerBound
