@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import report
-from participants import REFERENCE, Child, Participant, ParticipantError, Times, interleave, ours, peers
+from participants import REFERENCE, Child, Participant, ParticipantError, Times, interleave, ours, peers, rest
 from workloads import WORKLOADS, Dimensions, Workload
 
 ROOT = Path(__file__).parent.parent
@@ -275,11 +275,17 @@ class Comparison:
         for child in children.values():
             child.reset_peak_memory()
         rates: list[dict[str, float]] = []
-        work = children[OURS].request("work") if OURS in children else {}
+        work: dict[str, Any] = {}
+        with contextlib.suppress(ParticipantError, KeyError):
+            work = children[OURS].request("work")
 
         def measure_machine(label: str) -> None:
-            if label == OURS:
-                rates.append(self.machine_rates(has_products=work["flops"] > 0))
+            if label == OURS and work:
+                try:
+                    rates.append(self.machine_rates(has_products=work["flops"] > 0))
+                except ParticipantError as error:
+                    note(f"  no limit: {error}")
+                    work.clear()
 
         times, failed = interleave(children, self.options.repeat, self.options.warmup, measure_machine)
         for label, reason in failed.items():
@@ -287,14 +293,16 @@ class Comparison:
         for label, measured in times.items():
             self.outcome[label] |= summary(measured, times.get(OURS))
             self.outcome[label]["peak_rss_bytes"] = children[label].peak_memory
-        if OURS in times:
+        if OURS in times and work:
             self.limit = limit(work, rates, times[OURS])
 
     def machine_rates(self, has_products: bool) -> dict[str, float]:
         """What memory and matrix products reach at this moment, with as many workers and next to nothing to do."""
         child = self.pool.child(ours(self.options.bench, "machine"))
         sizes = {"footprint": 1 << 25, "repeats": 1} if self.options.smoke else {"footprint": 1 << 30, "repeats": 5}
-        return child.request("rates", workers=self.options.workers, products=has_products, **sizes)
+        rates = child.request("rates", workers=self.options.workers, products=has_products, **sizes)
+        rest([child])
+        return rates
 
     def fail(self, label: str, reason: str) -> None:
         note(f"  {label}: {reason}")

@@ -193,6 +193,23 @@ import Testing
     }
   }
 
+  /// A loss near 0 stays there where the class that is certain comes late in a wide row.
+  @Test func certainClassesLate() throws {
+    let (time, classes) = (1000, 700)
+    for height in [3.0, 40.3] {
+      var sample = CTCSample(
+        batch: 1, time: time, classes: classes, logits: [Double](repeating: 0, count: time * classes),
+        labels: [[600]], inputLengths: [time])
+      for frame in 0..<time {
+        sample.logits[frame * classes] = 0.25
+        sample.logits[frame * classes + 600] = Double(Float(height))
+      }
+      let expected = sample.reference(0).loss
+      let loss = Double(try CTCRun()(sample, Float.self).losses[0])
+      #expect(abs(loss - expected) <= 1e-6 * expected + 1e-11, "\(loss), not \(expected), height \(height)")
+    }
+  }
+
   // MARK: Instruction sets
 
   @Test func everyInstructionSet() throws {

@@ -137,8 +137,8 @@ struct TileSweep<Scalar: LossScalar> {
     }
   }
 
-  /// Whether at most an eighth of the weights is not 0. At 128 columns one of them costs some 40 cycles by itself and 16
-  /// in a product.
+  /// Whether at most an eighth of the weights is not 0, as far as the first rows tell. At 128 columns one of them costs
+  /// some 40 cycles by itself and 16 in a product.
   private func isSparse(
     _ values: UnsafePointer<Scalar>, _ rows: Range<Int>, _ columns: Range<Int>,
     _ indices: UnsafeMutablePointer<Int32>
@@ -149,7 +149,7 @@ struct TileSweep<Scalar: LossScalar> {
       // Most tiles that are not show it in a few rows.
       if count > (row / 8 + 1) * columns.count { return false }
     }
-    return true
+    return 8 * count <= rows.count * columns.count
   }
 
   private func addSparse(

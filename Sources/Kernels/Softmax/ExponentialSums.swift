@@ -121,8 +121,9 @@ func exponentialSum<V: KernelVector>(
     writing: waiting, streams: streams, as: V.self)
 }
 
-/// e⁶⁰ is 2⁸⁷, so that sums and their products with probabilities stay far from overflow.
-var largestExcess: Double { 60 }
+/// Up to it differences and exponentials round no more than those of ordinary summands, and no probability is so near 1
+/// that a loss near 0 would need its digits: another element lies within e⁴ of the largest.
+var largestExcess: Double { 4 }
 
 /// - Parameter looksAhead: A constant where this is compiled.
 @inline(__always)
