@@ -64,6 +64,9 @@ package typealias SoftmaxCrossEntropyKernel<Scalar: KernelScalar> =
 package struct SoftmaxRow<Scalar: KernelScalar> {
   /// e^(z − m), m the maximum of the segment; that of the label holds the label's part of the gradient as well.
   package var exponentials: UnsafeMutablePointer<Scalar>
+  /// The logits and their maximum; used for long rows only, whose exponentials are taken again.
+  package var logits: UnsafePointer<Scalar>
+  package var largest: Scalar = 0
   /// The factor of each segment's exponentials in the gradient.
   package var scales: UnsafeMutablePointer<Scalar>
   /// The capped logits; used with a soft cap only.
@@ -73,7 +76,8 @@ package struct SoftmaxRow<Scalar: KernelScalar> {
   package var gradient: UnsafeMutablePointer<Scalar>?
   /// The factor of the targets in the gradient.
   package var targetScale: Scalar = 0
-  /// What is taken from the gradient of `label` at the end, where the exponential could not carry it; else 0.
+  /// What is taken from the gradient of `label` at the end, where the exponential could not carry it; else 0. Of long
+  /// rows, the gradient itself.
   package var labelTerm: Scalar = 0
   package var label = 0
 
@@ -84,6 +88,7 @@ package struct SoftmaxRow<Scalar: KernelScalar> {
     self.exponentials = exponentials
     self.scales = scales
     self.capped = capped
+    logits = UnsafePointer(exponentials)
   }
 }
 
@@ -91,6 +96,9 @@ package struct SoftmaxRow<Scalar: KernelScalar> {
 package enum SoftmaxPlan {
   /// Up to this many columns, each lane of a vector works on a row of its own.
   package static let laneColumns = 64
+  /// From this many columns on, exponentials would no longer stay in a near cache until the gradient is written, and
+  /// are taken twice, if no class but the label has a target of its own.
+  package static let longColumns = 8192
   /// Elements of a row that are worked on while they stay in the first-level cache, at most.
   private static let largestSegment = 2048
 

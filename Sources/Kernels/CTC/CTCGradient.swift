@@ -1,9 +1,6 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
 
-/// Elements at the beginning of a frame whose largest is the guess at that of all; the blank is often among them.
-private let ctcGuessColumns = 256
-
 /// The normaliser of every frame and, if asked for, scale · (softmax − posteriors) in its gradient row.
 ///
 /// Posteriors are known by now, so that each frame is read from memory once and written once. While the exponentials of
@@ -24,19 +21,11 @@ func ctcSoftmaxRows<V: KernelVector>(
   var (normalizer, exponent, offset) = (1.0, 0.0, 0.0)
   for frame in 0..<arguments.frames {
     let input = arguments.input + frame * arguments.inputStride
-    var shift = largestElement(input, min(columns, ctcGuessColumns), as: V.self)
-    if shift == -.infinity { shift = largestElement(input, columns, as: V.self) }
-    var result = exponentialSum(
-      input, columns, guess: shift, to: gradient == nil ? nil : row, writing: waiting, streams: arguments.streams,
+    let result = exponentialSum(
+      ofLong: input, columns, to: gradient == nil ? nil : row, writing: waiting, streams: arguments.streams,
       as: V.self)
-    if widen(result.excess) > largestExcess {
-      shift = largestElement(input, columns, as: V.self)
-      waiting.output = nil
-      result = exponentialSum(
-        input, columns, guess: shift, to: gradient == nil ? nil : row, writing: waiting, streams: arguments.streams,
-        as: V.self)
-    }
-    guard result.sum < .infinity else {
+    // 0 of nothing but −∞.
+    guard result.sum > 0, result.sum < .infinity else {
       arguments.outcome = .undefined
       return
     }
@@ -50,7 +39,7 @@ func ctcSoftmaxRows<V: KernelVector>(
         scale: arguments.scale / factor)
       (row, otherRow) = (otherRow, row)
     }
-    offset += Double(shift) - offsets[frame]
+    offset += Double(result.shift) - offsets[frame]
     normalizer *= result.sum
     if normalizer > 0x1p500 {
       normalizer *= 0x1p-500

@@ -1,5 +1,6 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
+import Glibc
 
 // Passes over one row or a segment of one: short enough to stay in a near cache between passes.
 
@@ -84,11 +85,38 @@ struct ReadAhead<Lane: KernelScalar> {
   }
 }
 
-/// A gradient that is written while the row after it is evaluated: `scale` times exponentials.
-struct WaitingGradient<Lane: KernelScalar> {
+/// A row whose gradient is written while the row after it is evaluated.
+protocol WaitingRow<Lane> {
+  associatedtype Lane: KernelScalar
+  /// Where the gradient goes; `nil` where none waits.
+  var output: UnsafeMutablePointer<Lane>? { get }
+  /// As many lanes of the gradient from `index` on; nothing is read beyond.
+  func gradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane
+}
+
+/// A gradient that is `scale` times exponentials.
+struct WaitingGradient<Lane: KernelScalar>: WaitingRow {
   var output: UnsafeMutablePointer<Lane>?
   var exponentials: UnsafePointer<Lane>
   var scale: Lane
+
+  @inline(__always)
+  func gradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
+    loadLanes(exponentials + index, lanes, as: V.self) * V(lane: scale)
+  }
+}
+
+/// A gradient for which the exponentials of `source` are taken again.
+struct RepeatedGradient<Lane: KernelScalar>: WaitingRow {
+  var output: UnsafeMutablePointer<Lane>?
+  var source: UnsafePointer<Lane>
+  var shift: Lane
+  var scale: Lane
+
+  @inline(__always)
+  func gradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
+    V.exp(ofSummand: loadLanes(source + index, lanes, as: V.self) - V(lane: shift)) * V(lane: scale)
+  }
 }
 
 /// Σ e^(x − shift) in float64, and the largest of the elements ahead. The exponentials go to `exponentials` if asked
@@ -102,67 +130,30 @@ func exponentialSum<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
   ahead: ReadAhead<V.Lane>, writing waiting: WaitingGradient<V.Lane>, streams: Bool, as: V.Type
 ) -> (sum: Double, nextLargest: V.Lane) {
-  exponentialSum(
-    source, count, shift: shift, to: exponentials, ahead: ahead, looksAhead: true, writing: waiting,
-    streams: streams, as: V.self)
-}
-
-/// The same of a row that is too long to be read twice from a near cache: `shift` is then a guess, at most its largest
-/// element, and returned is how far the largest lies above it. Above `largestExcess` the sum and the exponentials are
-/// of no use.
-@inline(never)
-func exponentialSum<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ count: Int, guess shift: V.Lane,
-  to exponentials: UnsafeMutablePointer<V.Lane>?, writing waiting: WaitingGradient<V.Lane>, streams: Bool,
-  as: V.Type
-) -> (sum: Double, excess: V.Lane) {
-  exponentialSum(
-    source, count, shift: shift, to: exponentials, ahead: ReadAhead(start: source, count: count), looksAhead: false,
-    writing: waiting, streams: streams, as: V.self)
-}
-
-/// Up to it differences and exponentials round no more than those of ordinary summands, and no probability is so near 1
-/// that a loss near 0 would need its digits: another element lies within e⁴ of the largest.
-var largestExcess: Double { 4 }
-
-/// - Parameter looksAhead: A constant where this is compiled.
-@inline(__always)
-private func exponentialSum<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
-  ahead: ReadAhead<V.Lane>, looksAhead: Bool, writing waiting: WaitingGradient<V.Lane>, streams: Bool, as: V.Type
-) -> (Double, V.Lane) {
-  let (shift, scale) = (V(lane: shift), V(lane: waiting.scale))
+  let shift = V(lane: shift)
   let writes = exponentials != nil
   // Never stored to where there are none.
   let exponentials = exponentials ?? UnsafeMutablePointer(mutating: source)
   let output = waiting.output ?? exponentials
-  // Whole lines of the waiting gradient begin a little later than the vectors of this row.
-  let (lead, end) = wholeLines(waiting.output, count, streams, as: V.self)
-  if lead > 0 { (loadLanes(waiting.exponentials, lead, as: V.self) * scale).store(output, count: lead) }
+  let (lead, end) = writeEnds(waiting, count, streams: streams, as: V.self)
   var largest = V(lane: -.infinity)
   var sums = V(lane: 0)
   // Not by the closures of exponentialSum(…write:): as long as this one is, it would stay a call for each vector.
   @inline(__always)
   func step(_ index: Int, _ lanes: Int) {
-    let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
-    let e = V.exp(ofSummand: shifted)
+    let e = V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
     sums = sums + e
     let place = end - V.laneCount - index
-    if place >= lead { (V.load(waiting.exponentials + place) * scale).store(output + place, streams: streams) }
+    if place >= lead { waiting.gradient(place, V.laneCount, as: V.self).store(output + place, streams: streams) }
     if writes { storeLanes(e, exponentials + index, lanes) }
-    if looksAhead {
-      largest = ahead.larger(largest, at: index)
-    } else {
-      largest = .maximum(largest, shifted)
-      prefetch(after: source + index)
-    }
+    largest = ahead.larger(largest, at: index)
   }
   let whole = count & -V.laneCount
   var total = 0.0
   var index = 0
   while index < whole {
     // Lanes are added to float64 before their rounding errors can grow.
-    let stretch = min(index + 32 * V.laneCount, whole)
+    let stretch = min(index + sumStretch(V.self), whole)
     while index < stretch {
       step(index, V.laneCount)
       index += V.laneCount
@@ -174,20 +165,109 @@ private func exponentialSum<V: KernelVector>(
     step(index, count - index)
     total += sums.total
   }
-  if waiting.output != nil, end < count {
-    (loadLanes(waiting.exponentials + end, count - end, as: V.self) * scale).store(output + end, count: count - end)
-  }
-  return (total, looksAhead ? ahead.largest(largest, end: count) : largest.largest)
+  return (total, ahead.largest(largest, end: count))
 }
 
-/// A gradient that waits and after which no row comes.
+/// Elements that are added lane by lane before float64 takes over.
 @inline(__always)
-func writeGradient<V: KernelVector>(
-  _ waiting: WaitingGradient<V.Lane>, _ count: Int, streams: Bool, as: V.Type
-) {
+func sumStretch<V: KernelVector>(_: V.Type) -> Int { 32 * V.laneCount }
+
+/// Up to it differences and exponentials round no more than those of ordinary summands, and no probability is so near 1
+/// that a loss near 0 would need its digits: another element lies within e⁴ of the largest.
+@inline(__always)
+private func largestExcess<Lane: KernelScalar>() -> Lane { 4 }
+
+/// The sum of a row that is too long to be read twice from a near cache, relative to a `shift` that is one of the
+/// elements and at most `largestExcess` below the largest. The exponentials go to `exponentials` if asked for, and the
+/// gradient that waits is written, from its end to its beginning as above.
+///
+/// The largest element of the first stretch is taken for that of the row. A stretch that proves it too low by more than
+/// the excess is done again, relative to its own largest, to which all before is scaled down.
+@inline(never)
+func exponentialSum<V: KernelVector, Row: WaitingRow>(
+  ofLong source: UnsafePointer<V.Lane>, _ count: Int, to exponentials: UnsafeMutablePointer<V.Lane>?,
+  writing waiting: Row, streams: Bool, as: V.Type
+) -> (sum: Double, shift: V.Lane, largest: V.Lane) where Row.Lane == V.Lane {
+  let writes = exponentials != nil
+  // Never stored to where there are none.
+  let exponentials = exponentials ?? UnsafeMutablePointer(mutating: source)
+  let output = waiting.output ?? exponentials
+  let (lead, end) = writeEnds(waiting, count, streams: streams, as: V.self)
+  var total = 0.0
+  var shift = -V.Lane.infinity
+  var highest = V(lane: -.infinity)
+  var start = 0
+  while start < count {
+    let stretch = min(start + sumStretch(V.self), count)
+    if shift == -.infinity { shift = largestElement(source + start, stretch - start, as: V.self) }
+    // Nothing but −∞ has exponentials of 0, not NaN.
+    var reference = V(lane: shift == -.infinity ? 0 : shift)
+    var sums = V(lane: 0)
+    @inline(__always)
+    func add(_ index: Int, _ lanes: Int) -> V {
+      let x = loadLanes(source + index, lanes, padding: -.infinity, as: V.self)
+      let e = V.exp(ofSummand: x - reference)
+      sums = sums + e
+      if writes { storeLanes(e, exponentials + index, lanes) }
+      return x
+    }
+    @inline(__always)
+    func step(_ index: Int, _ lanes: Int) {
+      highest = .maximum(highest, add(index, lanes))
+      let place = end - V.laneCount - index
+      if place >= lead { waiting.gradient(place, V.laneCount, as: V.self).store(output + place, streams: streams) }
+      prefetch(after: source + index)
+    }
+    let whole = start + ((stretch - start) & -V.laneCount)
+    var index = start
+    while index < whole {
+      step(index, V.laneCount)
+      index += V.laneCount
+    }
+    if index < stretch { step(index, stretch - index) }
+    if V.count(V(lane: shift + largestExcess()) .< highest) > 0 {
+      let top = highest.largest
+      let factor = exp(widen(shift) - widen(top))
+      total *= factor
+      if writes {
+        forEachVector(from: 0, to: start, destination: exponentials, streams: false, as: V.self) {
+          loadLanes(UnsafePointer(exponentials) + $0, $1, as: V.self) * V(factor)
+        }
+      }
+      (shift, reference, sums) = (top, V(lane: top), V(lane: 0))
+      index = start
+      while index < stretch {
+        _ = add(index, min(V.laneCount, stretch - index))
+        index += V.laneCount
+      }
+    }
+    total += sums.total
+    start = stretch
+  }
+  return (total, shift, highest.largest)
+}
+
+/// Writes what of a waiting gradient fills no whole line.
+/// - Returns: Where the whole lines begin and end: a little later than the vectors of the row that is read meanwhile.
+@inline(__always)
+private func writeEnds<V: KernelVector, Row: WaitingRow>(
+  _ waiting: Row, _ count: Int, streams: Bool, as: V.Type
+) -> (lead: Int, end: Int) where Row.Lane == V.Lane {
+  let (lead, end) = wholeLines(waiting.output, count, streams, as: V.self)
+  if let output = waiting.output {
+    if lead > 0 { waiting.gradient(0, lead, as: V.self).store(output, count: lead) }
+    if end < count { waiting.gradient(end, count - end, as: V.self).store(output + end, count: count - end) }
+  }
+  return (lead, end)
+}
+
+/// Writes a gradient that waits and after which no row comes.
+@inline(__always)
+func writeGradient<V: KernelVector, Row: WaitingRow>(
+  _ waiting: Row, _ count: Int, streams: Bool, as: V.Type
+) where Row.Lane == V.Lane {
   guard let output = waiting.output else { return }
-  let scale = V(lane: waiting.scale)
-  forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self) { index, lanes in
-    loadLanes(waiting.exponentials + index, lanes, as: V.self) * scale
+  forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self) {
+    waiting.gradient($0, $1, as: V.self)
   }
 }

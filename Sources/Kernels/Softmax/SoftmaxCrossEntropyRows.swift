@@ -53,13 +53,7 @@ func softmaxCrossEntropyRows<V: KernelVector>(
     if loss > 0 { active += 1 }
     if let losses = arguments.losses { losses[index] = V.Lane(loss) }
   }
-  if waiting.gradient != nil {
-    for segment in 0..<SoftmaxPlan.segments(arguments.columns) {
-      _ = segmentSums(
-        arguments, row, waiting, UnsafePointer(arguments.scratch), segment, shift: 0, ahead: nil, as: V.self)
-    }
-    addLabelTerm(waiting, arguments)
-  }
+  writeLast(waiting, row, arguments, as: V.self)
   arguments.sum = sum
   arguments.active = active
 }
@@ -72,94 +66,69 @@ private func evaluate<V: KernelVector>(
   _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), as: V.Type
 ) -> Double {
   let columns = arguments.columns
-  let logits = arguments.logits + index * arguments.logitsStride
-  let hasCap = arguments.softCap != 0
-  let source = hasCap ? UnsafePointer(row.capped) : logits
+  row.logits = arguments.logits + index * arguments.logitsStride
   row.gradient = advance(arguments.gradient, index * arguments.gradientStride)
-  if let gradient = row.gradient, !arguments.streams { row.exponentials = gradient }
   row.probabilities = advance(arguments.probabilities, index * arguments.probabilitiesStride)
   row.label = -1
   if let labels = arguments.labels { row.label = Int(labels[index]) }
+  let isLong = isLong(arguments)
+  if let gradient = row.gradient, !arguments.streams, !isLong { row.exponentials = gradient }
 
   // The logit of the label is taken first, since the exponentials may replace the logits.
   var labelLogit = 0.0
   if row.label >= 0 {
-    labelLogit = Double(logits[row.label])
-    if hasCap { labelLogit = arguments.softCap * tanh(labelLogit / arguments.softCap) }
+    labelLogit = Double(row.logits[row.label])
+    if arguments.softCap != 0 { labelLogit = arguments.softCap * tanh(labelLogit / arguments.softCap) }
   }
 
-  var pivot: V.Lane = 0
-  var (linear, targetSum) = (0.0, 0.0)  // Σ τ·(z − pivot) and Σ τ
-  var largest = -V.Lane.infinity
-  var scaledSum = 0.0  // Σ e^(z − largest), rescaled whenever a larger element comes
-  let size = SoftmaxPlan.segment(columns)
-  var start = 0
-  var segment = 0
-  while start < columns {
-    let count = min(size, columns - start)
-    if hasCap { capLogits(logits + start, row.capped + start, count, V.Lane(arguments.softCap), as: V.self) }
-    var maximum =
-      ahead.start == source + start ? ahead.largest : largestElement(source + start, count, as: V.self)
-    maxima[segment] = maximum
-    // A segment of nothing but −∞ has exponentials of 0, not NaN.
-    if maximum == -.infinity { maximum = 0 }
-    if start == 0 { pivot = maximum }
-    let next = nextSegment(arguments, index, end: start + count, source, as: V.self)
-    let sums = segmentSums(
-      arguments, row, waiting, source, segment, shift: maximum, ahead: next, as: V.self)
-    // Capped logits lie at the same place for every other row.
-    if !hasCap { ahead = (next.start, sums.nextLargest) }
-    linear += sums.linear
-    if sums.targetSum != 0 { linear += sums.targetSum * (Double(maximum) - Double(pivot)) }
-    targetSum += sums.targetSum
-
-    let larger = largest < maxima[segment] ? maxima[segment] : largest
-    if larger != -.infinity {
-      let keep = largest == -.infinity ? 0 : ratio(largest, larger)
-      let added = maxima[segment] == -.infinity ? sums.sum : sums.sum * ratio(maximum, larger)
-      scaledSum = (scaledSum == 0 ? 0 : scaledSum * keep) + added
-    } else {
-      scaledSum += sums.sum
-    }
-    largest = larger
-    start += count
-    segment += 1
-  }
+  let sums =
+    isLong
+    ? longRowSums(arguments, row, waiting, as: V.self)
+    : segmentedSums(arguments, index, row, waiting, maxima, &ahead, as: V.self)
   addLabelTerm(waiting, arguments)
   waiting.gradient = nil
+  var (scaledSum, linear, targetSum) = (sums.scaledSum, sums.linear, sums.targetSum)
+  let (shift, largest) = (sums.shift, sums.largest)
   // All logits −∞: no distribution.
   if largest == -.infinity { scaledSum = .nan }
-  var logSum = log(scaledSum)  // lse − largest
-  if row.label >= 0, labelLogit == Double(largest), scaledSum < 2 {
-    let others = max(0, scaledSum - labelExcess(arguments, row, source, largest, as: V.self))
-    scaledSum = 1 + others
-    logSum = log1p(others)
+  var logSum = log(scaledSum)  // lse − shift
+  if row.label >= 0, labelLogit == Double(largest) {
+    let own = ratio(largest, shift)
+    if scaledSum < 2 * own {
+      let others = max(0, scaledSum - labelShare(arguments, row, shift, isLong, as: V.self))
+      scaledSum = own + others
+      logSum = own == 1 ? log1p(others) : log(scaledSum)
+    }
   }
-  let logSumExp = logSum + Double(largest)
+  let logSumExp = logSum + Double(shift)
 
-  // The loss: (Σ τ)·lse − Σ τ·z, both relative to the maximum.
+  // The loss: (Σ τ)·lse − Σ τ·z, both relative to the shift.
   let labelWeight: Double
   if row.label >= 0 {
     let classWeight = arguments.classWeights == nil ? 1 : Double(arguments.classWeights![row.label])
     let smoothing = arguments.labelSmoothing / Double(columns)
     labelWeight = (1 - arguments.labelSmoothing) * classWeight
     targetSum = labelWeight + smoothing * arguments.classWeightSum
-    let own = labelWeight == 0 ? 0 : labelWeight * (logSum - (labelLogit - Double(largest)))
-    // Σ τ·(z − pivot) moved to the maximum.
+    let own = labelWeight == 0 ? 0 : labelWeight * (logSum - (labelLogit - Double(shift)))
+    // Σ τ·(z − pivot) moved to the shift.
     let spread =
       smoothing == 0
       ? 0
-      : smoothing * arguments.classWeightSum * (logSum + (Double(largest) - Double(pivot))) - linear
+      : smoothing * arguments.classWeightSum * (logSum + (Double(shift) - Double(sums.pivot))) - linear
     linear = own + spread
   } else {
     labelWeight = 0
-    linear = targetSum * (logSum + (Double(largest) - Double(pivot))) - linear
+    linear = targetSum * (logSum + (Double(shift) - Double(sums.pivot))) - linear
   }
   let loss = weight * (linear + arguments.zLoss * logSumExp * logSumExp)
   guard row.gradient != nil else { return loss }
 
   let outer = arguments.gradientScale * weight
   let factor = outer * (targetSum + 2 * arguments.zLoss * logSumExp) / scaledSum
+  if isLong {
+    setLongRowGradient(&row, largest, factor: factor * ratio(largest, shift), term: outer * labelWeight, as: V.self)
+    return loss
+  }
   for segment in 0..<SoftmaxPlan.segments(columns) {
     let maximum = maxima[segment]
     let isEmpty = maximum == -.infinity && largest != -.infinity
@@ -170,48 +139,121 @@ private func evaluate<V: KernelVector>(
   if row.label >= 0 {
     let term = outer * labelWeight
     // By the factor before it was rounded: near p = 1 this is a difference of what is almost equal.
-    let scale = factor * ratio(maxima[row.label / size], largest)
+    let segment = row.label / SoftmaxPlan.segment(columns)
+    let scale = factor * ratio(maxima[segment], largest)
     let carried = V.Lane(Double(row.exponentials[row.label]) - term / scale)
-    if carried.isFinite { row.exponentials[row.label] = carried } else { row.labelTerm = V.Lane(term) }
+    // A factor that is no normal number has lost digits.
+    if carried.isFinite, row.scales[segment].isNormal {
+      row.exponentials[row.label] = carried
+    } else {
+      row.labelTerm = V.Lane(term)
+    }
   }
   return loss
 }
 
-/// What the label, if it has the largest logit, puts into the sum of exponentials beyond the others: 1, and the rounding
-/// errors of what is added to 1 in its lane. A confident row has its loss from the others alone.
+/// What a row adds up to: Σ e^(z − shift) and, where classes beside the label have targets, Σ τ·(z − pivot) and Σ τ.
+struct SoftmaxSums<Lane: KernelScalar> {
+  var largest = -Lane.infinity
+  /// The largest element, or one not far below.
+  var shift = -Lane.infinity
+  /// Rescaled whenever the shift rises.
+  var scaledSum = 0.0
+  var pivot: Lane = 0
+  var linear = 0.0
+  var targetSum = 0.0
+}
+
+/// The sums of a row, while the gradient of the waiting row is written, segment by segment.
 @inline(__always)
-private func labelExcess<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ source: UnsafePointer<V.Lane>,
-  _ largest: V.Lane, as: V.Type
+private func segmentedSums<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ row: SoftmaxRow<V.Lane>,
+  _ waiting: SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
+  _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), as: V.Type
+) -> SoftmaxSums<V.Lane> {
+  let columns = arguments.columns
+  let hasCap = arguments.softCap != 0
+  let source = hasCap ? UnsafePointer(row.capped) : row.logits
+  var result = SoftmaxSums<V.Lane>()
+  let size = SoftmaxPlan.segment(columns)
+  var start = 0
+  var segment = 0
+  while start < columns {
+    let count = min(size, columns - start)
+    if hasCap { capLogits(row.logits + start, row.capped + start, count, V.Lane(arguments.softCap), as: V.self) }
+    var maximum =
+      ahead.start == source + start ? ahead.largest : largestElement(source + start, count, as: V.self)
+    maxima[segment] = maximum
+    // A segment of nothing but −∞ has exponentials of 0, not NaN.
+    if maximum == -.infinity { maximum = 0 }
+    if start == 0 { result.pivot = maximum }
+    let next = nextSegment(arguments, index, end: start + count, source, as: V.self)
+    let sums = segmentSums(
+      arguments, row, waiting, source, segment, shift: maximum, ahead: next, as: V.self)
+    // Capped logits lie at the same place for every other row.
+    if !hasCap { ahead = (next.start, sums.nextLargest) }
+    result.linear += sums.linear
+    if sums.targetSum != 0 { result.linear += sums.targetSum * (Double(maximum) - Double(result.pivot)) }
+    result.targetSum += sums.targetSum
+
+    let (largest, scaledSum) = (result.largest, result.scaledSum)
+    let larger = largest < maxima[segment] ? maxima[segment] : largest
+    if larger != -.infinity {
+      let keep = largest == -.infinity ? 0 : ratio(largest, larger)
+      let added = maxima[segment] == -.infinity ? sums.sum : sums.sum * ratio(maximum, larger)
+      result.scaledSum = (scaledSum == 0 ? 0 : scaledSum * keep) + added
+    } else {
+      result.scaledSum += sums.sum
+    }
+    result.largest = larger
+    start += count
+    segment += 1
+  }
+  result.shift = result.largest
+  return result
+}
+
+/// What the label, if it has the largest logit, puts into the sum of exponentials beyond the others: its exponential, and
+/// the rounding errors of what is added to that in its lane. A confident row has its loss from the others alone.
+@inline(__always)
+private func labelShare<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ shift: V.Lane, _ isLong: Bool,
+  as: V.Type
 ) -> Double {
-  let size = SoftmaxPlan.segment(arguments.columns)
-  let start = row.label / size * size
-  let count = min(size, arguments.columns - start)
-  let whole = start + (count & -V.laneCount)
-  // A rest of less than a vector was added in float64.
-  guard row.label < whole else { return 1 }
-  let stretch = 32 * V.laneCount
-  var index = start + (row.label - start) / stretch * stretch
-  let end = min(index + stretch, whole)
-  let (zero, shift, label) = (V(lane: 0), V(lane: largest), row.label)
+  let label = row.label
+  let size = isLong ? arguments.columns : SoftmaxPlan.segment(arguments.columns)
+  let start = label / size * size
+  var end = min(start + size, arguments.columns)
+  if !isLong {
+    end = start + ((end - start) & -V.laneCount)
+    // A rest of less than a vector was added in float64.
+    guard label < end else { return 1 }
+  }
+  var index = start + (label - start) / sumStretch(V.self) * sumStretch(V.self)
+  end = min(index + sumStretch(V.self), end)
+  let source = arguments.softCap != 0 ? UnsafePointer(row.capped) : row.logits
+  let repeats = isLong || row.gradient == nil
+  let (zero, shift) = (V(lane: 0), V(lane: shift))
   var (all, others) = (zero, zero)
   while index < end {
+    let lanes = min(V.laneCount, end - index)
     let e =
-      row.gradient == nil
-      ? V.exp(ofSummand: V.load(source + index) - shift) : V.load(UnsafePointer(row.exponentials) + index)
+      repeats
+      ? V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
+      : V.load(UnsafePointer(row.exponentials) + index)
     all = all + e
     var other = e
-    if index <= label && label < index + V.laneCount { other[label - index] = 0 }
+    if index <= label && label < index + lanes { other[label - index] = 0 }
     others = others + other
-    index += V.laneCount
+    index += lanes
   }
   return all.total - others.total
 }
 
-/// e^(maximum − larger); most rows have one segment, whose maximum is the larger one.
+/// e^(a − b); most rows have one segment, whose maximum is that of the row.
 @inline(__always)
-private func ratio<Lane: KernelScalar>(_ maximum: Lane, _ larger: Lane) -> Double {
-  maximum == larger ? 1 : exp(Double(maximum) - Double(larger))
+private func ratio<Lane: KernelScalar>(_ a: Lane, _ b: Lane) -> Double {
+  a == b ? 1 : exp(Double(a) - Double(b))
 }
 
 /// The sums of one segment, while the gradient of the same segment of the waiting row is written; without `ahead`
@@ -348,13 +390,35 @@ private func generalSegmentSums<V: KernelVector>(
 private func addLabelTerm<Lane: KernelScalar>(
   _ row: SoftmaxRow<Lane>, _ arguments: SoftmaxCrossEntropyArguments<Lane>
 ) {
-  guard let gradient = row.gradient, row.labelTerm != 0 else { return }
-  var slope: Lane = 1
-  if arguments.softCap != 0 {
-    let ratio = row.capped[row.label] / Lane(arguments.softCap)
-    slope = 1 - ratio * ratio
+  guard let gradient = row.gradient else { return }
+  if isLong(arguments) {
+    gradient[row.label] = row.labelTerm
+  } else if row.labelTerm != 0 {
+    var slope: Lane = 1
+    if arguments.softCap != 0 {
+      let ratio = row.capped[row.label] / Lane(arguments.softCap)
+      slope = 1 - ratio * ratio
+    }
+    gradient[row.label] -= row.labelTerm * slope
   }
-  gradient[row.label] -= row.labelTerm * slope
+}
+
+/// Writes the gradient of the last row.
+@inline(__always)
+private func writeLast<V: KernelVector>(
+  _ waiting: SoftmaxRow<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
+  as: V.Type
+) {
+  guard waiting.gradient != nil else { return }
+  if isLong(arguments) {
+    writeGradient(longRowGradient(waiting), arguments.columns, streams: arguments.streams, as: V.self)
+  } else {
+    for segment in 0..<SoftmaxPlan.segments(arguments.columns) {
+      _ = segmentSums(
+        arguments, row, waiting, UnsafePointer(arguments.scratch), segment, shift: 0, ahead: nil, as: V.self)
+    }
+  }
+  addLabelTerm(waiting, arguments)
 }
 
 /// The segment to read ahead: the next one of the row or the first of the next row. Where there is none, or none that

@@ -232,7 +232,7 @@ struct SoftmaxEvaluationTests {
 
   // MARK: Streaming
 
-  @Test("Gradients that bypass the cache are complete", arguments: [16, 1000, 4200])
+  @Test("Gradients that bypass the cache are complete", arguments: [16, 1000, 4200, 9000])
   func streaming(_ columns: Int) throws {
     // 17 MB and more of gradient; rows start at any address but a multiple of a cache line.
     let rows = 4_300_000 / columns

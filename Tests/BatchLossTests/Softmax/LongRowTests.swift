@@ -1,0 +1,123 @@
+// What is checked: rows so long that the largest element is guessed while they are read, and exponentials are taken
+// again for the gradient: where the largest comes late, in steps, or not at all, and where it is the label's.
+// Against: the definition in plain loops in float64 (SoftmaxProblem.reference); for confident rows, log1p of the others'
+// shares.
+// Tolerance: that of RowwiseReference; 10⁻⁶ of the loss and of the label's slope for confident rows,
+// and what float64 rounds of the 1 beside the others' shares.
+
+import BatchLoss
+import BatchLossTestSupport
+import Glibc
+import Testing
+
+@Suite("Softmax cross-entropy: long rows")
+struct LongRowTests {
+  /// 16 MiB of gradient and more, so that it bypasses the cache.
+  private static let (rows, columns) = (470, 9011)
+
+  @Test("Largest elements that come late")
+  func lateLargest() throws {
+    let (rows, columns) = (Self.rows, Self.columns)
+    for options: Set<SoftmaxProblem.Option> in [[], [.classWeights, .weights, .zLoss, .ignoreIndex]] {
+      var problem = SoftmaxProblem.random(rows: rows, columns: columns, options: options)
+      for row in 0..<rows {
+        let first = row * columns
+        switch row % 7 {
+        case 0:  // Steps, small and large, each above all before.
+          for step in 1...12 { problem.logits[first + step * 700 + row] = 8 + Double(step * (row % 5) * 2) }
+        case 1:  // The first elements, and whole stretches between, are impossible.
+          for column in 0..<600 { problem.logits[first + column] = -.infinity }
+          for column in 3000..<5000 { problem.logits[first + column] = -.infinity }
+        case 2:  // The very last element.
+          problem.logits[first + columns - 1] = 8 + Double(row)
+        case 3:  // Just above and just below what makes a stretch be done again.
+          problem.logits[first + 4000] = 11.75 + Double(row % 3) / 2
+        case 4:  // Far down, and rising by much.
+          for column in 0..<columns { problem.logits[first + column] += Double(column / 2000) * 100 - 3e4 }
+        case 5:  // One class only.
+          for column in 0..<columns where column != 8000 { problem.logits[first + column] = -.infinity }
+        default: break
+        }
+      }
+      if case .labels(var labels) = problem.targets {
+        for row in 0..<rows where row % 7 == 5 && labels[row] >= 0 { labels[row] = 8000 }
+        for row in 0..<rows where row % 7 == 1 && labels[row] >= 0 { labels[row] = 2000 + row }
+        problem.targets = .labels(labels)
+      }
+      for (wantsGradient, placement) in [
+        (true, GuardedBuffer<Float>.Placement.end), (true, .line), (false, .end),
+      ] {
+        var run = SoftmaxRun<Float>(problem)
+        (run.wantsGradient, run.placement) = (wantsGradient, placement)
+        let reference = problem.reference(scale: 1 / run.expectedDenominator, scalar: Float.self)
+        let outcome = try run()
+        #expect(outcome.isIntact)
+        #expect(mismatch(outcome.cost.sum, reference.sum, allowed: reference.sumAllowed) == nil)
+        #expect(reference.losses.mismatch(doubles(outcome.losses)) == nil)
+        if wantsGradient { #expect(reference.gradient.mismatch(doubles(outcome.gradient)) == nil) }
+      }
+    }
+  }
+
+  @Test("H36: the worker count changes no bit")
+  func workerCounts() throws {
+    var run = SoftmaxRun<Float>(.random(rows: Self.rows, columns: Self.columns, options: [.weights, .ignoreIndex]))
+    run.engine = Engine(configuration: try .init(workerCount: 1))
+    let expected = try run()
+    for workers in [2, 3, 7] {
+      run.engine = Engine(configuration: try .init(workerCount: workers))
+      let outcome = try run()
+      #expect(outcome.cost.sum.bitPattern == expected.cost.sum.bitPattern)
+      #expect(haveSameBits(outcome.losses, expected.losses))
+      #expect(haveSameBits(outcome.gradient, expected.gradient))
+    }
+  }
+
+  @Test("Rows without a distribution are NaN, and only they")
+  func undefinedRows() throws {
+    let (rows, columns) = (Self.rows, Self.columns)
+    var problem = SoftmaxProblem.random(rows: rows, columns: columns)
+    let undefined = [3: Double.nan, 4: .infinity, 9: -.infinity]
+    for (row, value) in undefined {
+      for column in row == 9 ? 0..<columns : 5000..<5001 { problem.logits[row * columns + column] = value }
+    }
+    var run = SoftmaxRun<Float>(problem)
+    run.reduction = .sum
+    let outcome = try run()
+    #expect(outcome.isIntact)
+    for row in 0..<rows {
+      let isUndefined = undefined[row] != nil
+      #expect(outcome.losses[row].isNaN == isUndefined, "row \(row)")
+      let gradient = outcome.gradient[row * columns..<(row + 1) * columns]
+      #expect(gradient.allSatisfy { $0.isNaN } == isUndefined && gradient.contains { $0.isNaN } == isUndefined)
+    }
+  }
+
+  @Test("Confident rows keep the digits of loss and slope", arguments: [0.5, 3.9, 4.1, 9, 14, 20])
+  func confidentRows(_ gap: Double) throws {
+    let (rows, columns) = (Self.rows, Self.columns)
+    var random = RandomSource(seed: 5)
+    // Other classes further down the longer the row, or their sum would decide.
+    let floor = gap + 12
+    var logits = (0..<rows * columns).map { _ in Float(-floor - Double.random(in: 0..<1, using: &random)) }
+    let labels = (0..<rows).map { ($0 * 1999) % columns }
+    for row in 0..<rows {
+      logits[row * columns] = Float(-gap)
+      logits[row * columns + labels[row]] = 0
+    }
+    var losses = [Float](repeating: 0, count: rows)
+    var gradient = [Float](repeating: 0, count: rows * columns)
+    let output = losses.mutableSpan
+    try SoftmaxCrossEntropy().evaluate(
+      logits.matrix(columns: columns), targets: labels.span, reduction: .sum, losses: output,
+      gradient: gradient.mutableMatrix(columns: columns))
+    for row in 0..<rows {
+      let others = (row * columns..<(row + 1) * columns).reduce(0.0) {
+        $0 + ($1 == row * columns + labels[row] ? 0 : exp(Double(logits[$1])))
+      }
+      let (expected, slope) = (log1p(others), others / (1 + others))
+      #expect(abs(Double(losses[row]) - expected) <= 1e-6 * expected + 0x1p-50, "row \(row)")
+      #expect(abs(Double(gradient[row * columns + labels[row]]) + slope) <= 1e-6 * slope + 0x1p-50, "row \(row)")
+    }
+  }
+}
