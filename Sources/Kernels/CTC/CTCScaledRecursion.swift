@@ -2,7 +2,7 @@ import BatchLossFormulas
 import BatchLossKernelInterface
 
 // Forward and backward variables as float64 with one binary exponent a frame, which every eighth frame brings
-// the largest state back to 1…2. States far below the largest would underflow. They are held at `floor`
+// the largest state back to 1…2. States far below the largest would underflow. They are held at `ctcFloor`
 // instead, so that no alignment is lost: computed sums of states that an alignment can pass through are never less
 // than the true ones, and what was added is bounded: a floor put in at frame t contributes to P at most itself times
 // the largest variable of the other direction. Where all that, over states and frames, is below 2⁻⁴⁰ of the computed
@@ -13,10 +13,10 @@ import BatchLossKernelInterface
 private typealias Doubles = SIMD8<Double>
 
 /// What no state falls below; times the smallest emission, 2⁻¹²⁶, it is still a normal number.
-private let floor: Double = 0x1p-850
+let ctcFloor: Double = 0x1p-850
 /// Frames between two scalings are this and one.
-private let scalingMask = 7
-/// Bits by which a computed P must exceed `floor` for the certificate: 40, and 44 for what the largest state
+let ctcScalingMask = 7
+/// Bits by which a computed P must exceed `ctcFloor` for the certificate: 40, and 44 for what the largest state
 /// can grow to between scalings (2 · 6⁸ forward and backward, sums of three times an emission of at most 2).
 private let certifiedBits = -850.0 + 84
 
@@ -28,6 +28,10 @@ private let smallestPosterior: Double = 0x1p-120
 func ctcScaledRecursion<V: KernelVector>(
   _ arguments: inout CTCArguments<V.Lane>, _ workspace: CTCWorkspace, as: V.Type
 ) -> Bool {
+  if ctcIsNarrow(arguments) {
+    ctcNarrowForward(&arguments, workspace, as: V.self)
+    return ctcNarrowBackward(arguments, workspace, as: V.self)
+  }
   ctcScaledForward(&arguments, workspace, as: V.self)
   return ctcScaledBackward(arguments, workspace, as: V.self)
 }
@@ -45,8 +49,8 @@ private func ctcScaledForward<V: KernelVector>(
   let blanks = ctcRow(1, arguments, workspace)
   var labels = (arguments.workspace + workspace.forward).assumingMemoryBound(to: Double.self)
   let step = arguments.gradient == nil ? 0 : workspace.width
-  let lowest = Doubles(repeating: floor)
-  for index in 0..<end { (blanks[index], labels[index]) = (floor, floor) }
+  let lowest = Doubles(repeating: ctcFloor)
+  for index in 0..<end { (blanks[index], labels[index]) = (ctcFloor, ctcFloor) }
   blanks[0] = blankEmissions[0]
   if count > 0 { labels[0] = Double(emissions[0]) }
   let spare = arguments.frames - count
@@ -62,17 +66,17 @@ private func ctcScaledForward<V: KernelVector>(
     while index < band.end {
       let blank = Doubles.load(blanks + index)
       let label = Doubles.load(labels + index)
-      let previous = ctcShiftedUp(label, before)
+      let states = ctcForwardStep(
+        blank, label, before: before, .load(skips + index), V.loadDoubles(emission + index), blankEmission)
       before = label
-      let fromBoth = Doubles.multiplyAdd(Doubles.load(skips + index), previous, label + blank)
-      ctcLarger((blank + previous) * blankEmission, lowest).store(blanks + index)
-      ctcLarger(fromBoth * V.loadDoubles(emission + index), lowest).store(next + index)
+      states.blank.store(blanks + index)
+      states.label.store(next + index)
       index += 8
     }
     // Where the next frame's band may begin to differ.
     lowest.store(next + band.end)
     labels = next
-    if frame & scalingMask == scalingMask { exponent += ctcRescale(blanks, labels, band) }
+    if frame & ctcScalingMask == ctcScalingMask { exponent += ctcRescale(blanks, labels, band) }
     exponents[frame] = exponent
   }
   arguments.probability = blanks[count] + (count > 0 ? labels[count - 1] : 0)
@@ -93,14 +97,11 @@ private func ctcScaledBackward<V: KernelVector>(
   let labels = ctcRow(2, arguments, workspace)
   let forward = (arguments.workspace + workspace.forward).assumingMemoryBound(to: Double.self)
   let writes = arguments.gradient != nil
-  let lowest = Doubles(repeating: floor)
-  let smallest = Doubles(repeating: smallestPosterior)
+  let lowest = Doubles(repeating: ctcFloor)
   let reciprocal = 1 / arguments.probability
-  // 2^certifiedBits · states · frames, rounded up.
-  let cells = Double((2 * count + 1) * arguments.frames)
-  let margin = certifiedBits + Double(cells.exponent) + 1 - Double(arguments.probability.exponent)
+  let margin = ctcMargin(arguments)
   let spare = arguments.frames - count
-  for index in 0..<end + 8 { (blanks[index], labels[index]) = (floor, floor) }
+  for index in 0..<end + 8 { (blanks[index], labels[index]) = (ctcFloor, ctcFloor) }
   // Products of backward variable and emission, of the frame after.
   blanks[count] = 1
   var exponent = 0.0
@@ -131,15 +132,13 @@ private func ctcScaledBackward<V: KernelVector>(
       }
       while index < band.end {
         let (blankAfter, labelAfter) = (Doubles.load(blanks + index + 8), Doubles.load(labels + index + 8))
-        let blankNext = ctcShiftedDown(blank, blankAfter)
-        let labelNext = ctcShiftedDown(label, labelAfter)
-        let backward = Doubles.multiplyAdd(Doubles.load(nextSkips + index), labelNext, label + blankNext)
-        // Kept away from subnormal numbers, which would be slow.
-        let product = Doubles.load(forward + index) * ctcLarger(backward * factor, smallest)
-        let posterior = product.replacing(with: Doubles(repeating: 0), where: product .< smallest)
+        let states = ctcBackwardStep(
+          blank, label, after: (blankAfter, labelAfter), .load(nextSkips + index), V.loadDoubles(emission + index),
+          blankEmission)
+        let posterior = ctcPosterior(.load(forward + index), states.backward, factor)
         sum = sum + posterior
-        ctcLarger((blank + label) * blankEmission, lowest).store(blanks + index)
-        ctcLarger(backward * V.loadDoubles(emission + index), lowest).store(labels + index)
+        states.blank.store(blanks + index)
+        states.label.store(labels + index)
         V.storeDoubles(posterior, emission + index)
         (blank, label) = (blankAfter, labelAfter)
         index += 8
@@ -149,25 +148,67 @@ private func ctcScaledBackward<V: KernelVector>(
     } else {
       while index < band.end {
         let (blankAfter, labelAfter) = (Doubles.load(blanks + index + 8), Doubles.load(labels + index + 8))
-        let blankNext = ctcShiftedDown(blank, blankAfter)
-        let labelNext = ctcShiftedDown(label, labelAfter)
-        let backward = Doubles.multiplyAdd(Doubles.load(nextSkips + index), labelNext, label + blankNext)
-        ctcLarger((blank + label) * blankEmission, lowest).store(blanks + index)
-        ctcLarger(backward * V.loadDoubles(emission + index), lowest).store(labels + index)
+        let states = ctcBackwardStep(
+          blank, label, after: (blankAfter, labelAfter), .load(nextSkips + index), V.loadDoubles(emission + index),
+          blankEmission)
+        states.blank.store(blanks + index)
+        states.label.store(labels + index)
         (blank, label) = (blankAfter, labelAfter)
         index += 8
       }
     }
     lowest.store(blanks + band.end)
     lowest.store(labels + band.end)
-    if frame & scalingMask == scalingMask { exponent += ctcRescale(blanks, labels, band) }
+    if frame & ctcScalingMask == ctcScalingMask { exponent += ctcRescale(blanks, labels, band) }
     frame -= 1
   }
   return true
 }
 
+/// Bits by which the exponents of P must exceed those of both directions in every frame: `certifiedBits`, and those of
+/// the number of states and frames, rounded up.
+@inline(__always)
+func ctcMargin<Lane: KernelScalar>(_ arguments: CTCArguments<Lane>) -> Double {
+  let cells = Double((2 * arguments.labelCount + 1) * arguments.frames)
+  return certifiedBits + Double(cells.exponent) + 1 - Double(arguments.probability.exponent)
+}
+
+/// States of a frame from those of the frame before; `before` has the labels below these.
+@inline(__always)
+func ctcForwardStep(
+  _ blank: SIMD8<Double>, _ label: SIMD8<Double>, before: SIMD8<Double>, _ skips: SIMD8<Double>,
+  _ emission: SIMD8<Double>, _ blankEmission: SIMD8<Double>
+) -> (blank: SIMD8<Double>, label: SIMD8<Double>) {
+  let lowest = Doubles(repeating: ctcFloor)
+  let previous = ctcShiftedUp(label, before)
+  let fromBoth = Doubles.multiplyAdd(skips, previous, label + blank)
+  return (ctcLarger((blank + previous) * blankEmission, lowest), ctcLarger(fromBoth * emission, lowest))
+}
+
+/// States of a frame, times its emissions, from those of the frame after, and the backward variables of the labels;
+/// `after` has the states above these.
+@inline(__always)
+func ctcBackwardStep(
+  _ blank: SIMD8<Double>, _ label: SIMD8<Double>, after: (blank: SIMD8<Double>, label: SIMD8<Double>),
+  _ nextSkips: SIMD8<Double>, _ emission: SIMD8<Double>, _ blankEmission: SIMD8<Double>
+) -> (blank: SIMD8<Double>, label: SIMD8<Double>, backward: SIMD8<Double>) {
+  let lowest = Doubles(repeating: ctcFloor)
+  let (blankNext, labelNext) = (ctcShiftedDown(blank, after.blank), ctcShiftedDown(label, after.label))
+  let backward = Doubles.multiplyAdd(nextSkips, labelNext, label + blankNext)
+  return (ctcLarger((blank + label) * blankEmission, lowest), ctcLarger(backward * emission, lowest), backward)
+}
+
+/// The product of both directions over P, by `factor`.
+@inline(__always)
+func ctcPosterior(_ forward: SIMD8<Double>, _ backward: SIMD8<Double>, _ factor: SIMD8<Double>) -> SIMD8<Double> {
+  let smallest = Doubles(repeating: smallestPosterior)
+  // Kept away from subnormal numbers, which would be slow.
+  let product = forward * ctcLarger(backward * factor, smallest)
+  return product.replacing(with: Doubles(repeating: 0), where: product .< smallest)
+}
+
 /// The vectors of states through which an alignment can pass in a frame: the label before it has been reached from
-/// the first, and the last can be reached from it, by one label a frame. What is outside counts as `floor`. So does
+/// the first, and the last can be reached from it, by one label a frame. What is outside counts as `ctcFloor`. So does
 /// the label before the band in the frame after, which is why the band starts one label early.
 @inline(__always)
 private func ctcBand(_ frame: Int, spare: Int, end: Int) -> (start: Int, end: Int) {
@@ -187,16 +228,21 @@ private func ctcRescale(
     largest = ctcLarger(largest, ctcLarger(.load(blanks + index), .load(labels + index)))
     index += 8
   }
-  let bits = largest.largest.bitPattern
-  let exponent = Int(bits &>> 52) - 1023
-  let factor = Doubles(repeating: ctcPower(ofTwo: Double(-exponent)))
+  let (exponent, factor) = ctcScale(largest.largest)
   index = band.start
   while index < band.end {
     (Doubles.load(blanks + index) * factor).store(blanks + index)
     (Doubles.load(labels + index) * factor).store(labels + index)
     index += 8
   }
-  return Double(exponent)
+  return exponent
+}
+
+/// The exponent of a positive number, and the power of two that brings it into 1…2.
+@inline(__always)
+func ctcScale(_ largest: Double) -> (exponent: Double, factor: SIMD8<Double>) {
+  let exponent = Double(Int(largest.bitPattern &>> 52) - 1023)
+  return (exponent, Doubles(repeating: ctcPower(ofTwo: -exponent)))
 }
 
 /// The lanes moved up by one, the lowest filled from the highest of the vector before.

@@ -181,7 +181,7 @@ private func largestExcess<Lane: KernelScalar>() -> Lane { 4 }
 /// elements and at most `largestExcess` below the largest. The exponentials go to `exponentials` if asked for, and the
 /// gradient that waits is written, from its end to its beginning as above.
 ///
-/// The largest element of the first stretch is taken for that of the row. A stretch that proves it too low by more than
+/// The largest of the first elements is taken for that of the row. A stretch that proves it too low by more than
 /// the excess is done again, relative to its own largest, to which all before is scaled down.
 @inline(never)
 func exponentialSum<V: KernelVector, Row: WaitingRow>(
@@ -199,7 +199,11 @@ func exponentialSum<V: KernelVector, Row: WaitingRow>(
   var start = 0
   while start < count {
     let stretch = min(start + sumStretch(V.self), count)
-    if shift == -.infinity { shift = largestElement(source + start, stretch - start, as: V.self) }
+    if shift == -.infinity {
+      // A quarter of a stretch is guess enough, unless there is nothing in it.
+      let guess = largestElement(source + start, min(stretch - start, sumStretch(V.self) / 4), as: V.self)
+      shift = guess == -.infinity ? largestElement(source + start, stretch - start, as: V.self) : guess
+    }
     // Nothing but −∞ has exponentials of 0, not NaN.
     var reference = V(lane: shift == -.infinity ? 0 : shift)
     var sums = V(lane: 0)
