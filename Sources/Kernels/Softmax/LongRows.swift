@@ -6,13 +6,11 @@ import BatchLossKernelInterface
 // be written to the cache and read back costs more than their arithmetic.
 
 /// Whether exponentials are taken twice. That pays off with AVX-512 alone: on AVX2 the arithmetic takes twice the
-/// instructions and has more values alive than there are registers. Nor in float64, whose exponential is twice as long,
-/// nor where the gradient stays in a cache.
+/// instructions and has more values alive than there are registers; nor in float64, whose exponential is twice as long.
 @inline(__always)
 func isLong<Lane: KernelScalar>(_ arguments: SoftmaxCrossEntropyArguments<Lane>) -> Bool {
   #if BATCHLOSS_X86_V4
     return Lane.self == Float.self && arguments.columns >= SoftmaxPlan.longColumns
-      && (arguments.streams || arguments.gradient == nil)
       && arguments.labels != nil && arguments.labelSmoothing == 0 && arguments.softCap == 0
   #else
     return false
