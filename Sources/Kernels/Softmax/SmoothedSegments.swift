@@ -31,10 +31,8 @@ func smoothedSegmentSums<V: KernelVector>(
 
   @inline(__always)
   func gradient(_ index: Int, _ lanes: Int) -> V {
-    let scaled = loadLanes(waitingExponentials + index, lanes, as: V.self) * scale
-    return hasClassWeights
-      ? V.multiplyAdd(loadLanes(classWeights + index, lanes, as: V.self), targetScale, scaled)
-      : scaled + targetScale
+    let target = hasClassWeights ? loadLanes(classWeights + index, lanes, as: V.self) * targetScale : targetScale
+    return V.multiplyAdd(loadLanes(waitingExponentials + index, lanes, as: V.self), scale, target)
   }
 
   // Whole lines of the waiting gradient begin a little later than the vectors of this row.

@@ -156,40 +156,47 @@ private func plainLaneGroup<V: KernelVector>(
   let zero = V(lane: 0)
   let z = arguments.scratch
   let end = arguments.columns * V.laneCount
-  var largest = V(lane: -.infinity)
+  // Columns go to two chains of operations in turn, each half as long.
+  var (largest, otherLargest) = (V(lane: -.infinity), V(lane: -.infinity))
   var index = 0
   while index < end {
-    largest = .maximum(largest, V.load(z + index))
+    (largest, otherLargest) = (otherLargest, .maximum(largest, V.load(z + index)))
     index += V.laneCount
   }
+  largest = .maximum(largest, otherLargest)
   // The label is kept out of the sum, so that a confident row keeps the digits of the others.
-  var (others, own, column) = (zero, zero, zero)
+  var (others, moreOthers) = (zero, zero)
+  var (own, ownExponential, column) = (zero, zero, zero)
   index = 0
   while index < end {
     let shifted = V.load(z + index) - largest
     let e = V.exp(ofSummand: shifted)
     e.store(z + index)
     let isLabel = label .== column
-    others = others + e.replacing(with: zero, where: isLabel)
+    (others, moreOthers) = (moreOthers, others + e.replacing(with: zero, where: isLabel))
     own = own.replacing(with: shifted, where: isLabel)
+    ownExponential = ownExponential.replacing(with: e, where: isLabel)
     column = column + V(lane: 1)
     index += V.laneCount
   }
   // A row of nothing but −∞ has no distribution.
-  let sum = (others + V.exp(ofSummand: own)).replacing(
-    with: V(lane: .nan), where: largest .== V(lane: -.infinity))
-  let value = (V.log(sum) - own).replacing(with: V.log(onePlus: others), where: own .== zero)
+  others = (others + moreOthers).replacing(with: V(lane: .nan), where: largest .== V(lane: -.infinity))
+  let sum = others + ownExponential
+  // The logarithm of the sum, of the others alone beside a label of exponential 1.
+  let value = V.log(onePlus: others + (ownExponential - V(lane: 1))) - own
   let loss = (value * weight).replacing(with: zero, where: isSilent)
   guard let gradient = arguments.gradient else { return loss }
 
   let outer = V(arguments.gradientScale) * weight
   let scale = outer / sum
   let ownValue = zero - others * scale  // (p − 1)·outer without the cancellation
+  let hasSilent = V.count(isSilent) > 0
   column = zero
   index = 0
   while index < end {
-    (V.load(z + index) * scale).replacing(with: ownValue, where: label .== column)
-      .replacing(with: zero, where: isSilent).store(z + index)
+    var value = (V.load(z + index) * scale).replacing(with: ownValue, where: label .== column)
+    if hasSilent { value = value.replacing(with: zero, where: isSilent) }
+    value.store(z + index)
     column = column + V(lane: 1)
     index += V.laneCount
   }
