@@ -64,8 +64,8 @@ package typealias SoftmaxCrossEntropyKernel<Scalar: KernelScalar> =
 package struct SoftmaxRow<Scalar: KernelScalar> {
   /// e^(z − m), m the maximum of the segment; that of the label holds the label's part of the gradient as well.
   package var exponentials: UnsafeMutablePointer<Scalar>
-  /// The logits and their maximum; used for long rows only, whose exponentials are taken again.
   package var logits: UnsafePointer<Scalar>
+  /// The maximum of a long row, whose exponentials are taken again.
   package var largest: Scalar = 0
   /// The factor of each segment's exponentials in the gradient.
   package var scales: UnsafeMutablePointer<Scalar>
@@ -92,12 +92,12 @@ package struct SoftmaxRow<Scalar: KernelScalar> {
   }
 }
 
-/// How the softmax kernels treat rows; depends on the number of columns alone.
+/// How the softmax kernels treat rows.
 package enum SoftmaxPlan {
   /// Up to this many columns, each lane of a vector works on a row of its own.
   package static let laneColumns = 64
-  /// From this many columns on, exponentials would no longer stay in a near cache until the gradient is written, and
-  /// are taken twice, if no class but the label has a target of its own.
+  /// From this many columns on, exponentials would no longer stay in a near cache until the gradient is written; some
+  /// kernels then take them twice.
   package static let longColumns = 8192
   /// Elements of a row that are worked on while they stay in the first-level cache, at most.
   private static let largestSegment = 2048

@@ -2,8 +2,9 @@ import BatchLossFormulas
 import BatchLossKernelInterface
 
 // The scaled recursion of at most fifteen labels: all states are in four vectors, which stay in registers from frame to
-// frame. In memory each frame would wait for what the one before has stored. States that no alignment reaches are left
-// to be `ctcFloor`, like the padding.
+// frame. In memory each frame would wait for what the one before has stored. There is no band: states that no alignment
+// passes through start as `ctcFloor` and take part in every step and scaling, like the padding. Each floor counts once in
+// the bound, at the frame that puts it in, so the certificate is that of the other form.
 
 private typealias Doubles = SIMD8<Double>
 

@@ -23,12 +23,12 @@ private func ctcEvaluate<V: KernelVector>(_ arguments: inout CTCArguments<V.Lane
     scalarBytes: MemoryLayout<V.Lane>.stride, hasTable: !arguments.isNormalized)
   let hasTable = workspace.tableWidth > 0
   ctcPrepare(arguments, workspace)
-  let isNarrow =
+  let isNormal =
     hasTable
     ? ctcTableEmissions(&arguments, workspace, as: V.self)
     : ctcInputEmissions(&arguments, workspace, as: V.self)
   guard arguments.outcome == .finite else { return }
-  if !isNarrow || !ctcScaledRecursion(&arguments, workspace, as: V.self) {
+  if !isNormal || !ctcScaledRecursion(&arguments, workspace, as: V.self) {
     arguments.isWide = true
     ctcWideRecursion(&arguments, workspace, as: V.self)
   }

@@ -2,7 +2,7 @@ import BatchLossFormulas
 import BatchLossKernelInterface
 import Glibc
 
-// Passes over one row or a segment of one: short enough to stay in a near cache between passes.
+// Passes over one row or a segment of one.
 
 /// The largest element; −∞ when there is none but NaN.
 @inline(__always)
@@ -41,7 +41,7 @@ func exponentialSum<V: KernelVector>(
   var index = 0
   while index < whole {
     // Lanes are added to float64 before their rounding errors can grow.
-    let end = min(index + 32 * V.laneCount, whole)
+    let end = min(index + sumStretch(V.self), whole)
     var sums = V(lane: 0)
     while index < end {
       let e = V.exp(ofSummand: (V.load(source + index) - shift) * scale)
@@ -168,7 +168,7 @@ func exponentialSum<V: KernelVector>(
   return (total, ahead.largest(largest, end: count))
 }
 
-/// Elements that are added lane by lane before float64 takes over.
+/// Elements that are added lane by lane before float64 takes over. `labelShare` repeats the sum of a stretch.
 @inline(__always)
 func sumStretch<V: KernelVector>(_: V.Type) -> Int { 32 * V.laneCount }
 

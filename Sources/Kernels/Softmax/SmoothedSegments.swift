@@ -74,7 +74,7 @@ func smoothedSegmentSums<V: KernelVector>(
     var index = 0
     while index < whole {
       // Lanes are added to float64 before their rounding errors can grow.
-      let stretch = min(index + 32 * V.laneCount, whole)
+      let stretch = min(index + sumStretch(V.self), whole)
       while index < stretch {
         step(index, V.laneCount)
         index += V.laneCount

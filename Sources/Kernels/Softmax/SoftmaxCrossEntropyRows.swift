@@ -9,7 +9,8 @@ import Glibc
 ///
 /// One loop does three things at once, so that memory and arithmetic keep each other company: it takes the
 /// exponentials of this row, looks for the maximum of the segment that comes next, and writes the gradient of the
-/// row before. With streaming stores exponentials wait for that in scratch memory, else in the gradient's row.
+/// row before. With streaming stores exponentials wait for that in scratch memory, else in the gradient's row. Long rows
+/// have neither segments nor exponentials that wait: see LongRows.swift.
 @inline(__always)
 func softmaxCrossEntropyRows<V: KernelVector>(
   _ arguments: inout SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type
@@ -365,7 +366,7 @@ private func generalSegmentSums<V: KernelVector>(
     var index = 0
     while index < whole {
       // Lanes are added to float64 before their rounding errors can grow.
-      let stretch = min(index + 32 * V.laneCount, whole)
+      let stretch = min(index + sumStretch(V.self), whole)
       while index < stretch {
         step(index, V.laneCount)
         index += V.laneCount

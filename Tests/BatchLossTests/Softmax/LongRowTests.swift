@@ -15,53 +15,67 @@ struct LongRowTests {
   /// 16 MiB of gradient and more, so that it bypasses the cache.
   private static let (rows, columns) = (470, 9011)
 
-  @Test("Largest elements that come late")
-  func lateLargest() throws {
-    let (rows, columns) = (Self.rows, Self.columns)
-    for options: Set<SoftmaxProblem.Option> in [[], [.classWeights, .weights, .zLoss, .ignoreIndex]] {
-      var problem = SoftmaxProblem.random(rows: rows, columns: columns, options: options)
-      for row in 0..<rows {
-        let first = row * columns
-        switch row % 7 {
-        case 0:  // Steps, small and large, each above all before.
-          for step in 1...12 { problem.logits[first + step * 700 + row] = 8 + Double(step * (row % 5) * 2) }
-        case 1:  // The first elements, and whole stretches between, are impossible.
-          for column in 0..<600 { problem.logits[first + column] = -.infinity }
-          for column in 3000..<5000 { problem.logits[first + column] = -.infinity }
-        case 2:  // The very last element.
-          problem.logits[first + columns - 1] = 8 + Double(row)
-        case 3:  // Just above and just below what makes a stretch be done again.
-          problem.logits[first + 4000] = 11.75 + Double(row % 3) / 2
-        case 4:  // Far down, and rising by much.
-          for column in 0..<columns { problem.logits[first + column] += Double(column / 2000) * 100 - 3e4 }
-        case 5:  // One class only.
-          for column in 0..<columns where column != 8000 { problem.logits[first + column] = -.infinity }
-        default: break
-        }
+  /// Largest elements that come late, in steps, or not at all.
+  private static func lateLargest(_ options: Set<SoftmaxProblem.Option>) -> SoftmaxProblem {
+    var problem = SoftmaxProblem.random(rows: rows, columns: columns, options: options)
+    for row in 0..<rows {
+      let first = row * columns
+      switch row % 7 {
+      case 0:  // Steps, small and large, each above all before.
+        for step in 1...12 { problem.logits[first + step * 700 + row] = 8 + Double(step * (row % 5) * 2) }
+      case 1:  // The first elements, and whole stretches between, are impossible.
+        for column in 0..<600 { problem.logits[first + column] = -.infinity }
+        for column in 3000..<5000 { problem.logits[first + column] = -.infinity }
+      case 2:  // The very last element.
+        problem.logits[first + columns - 1] = 8 + Double(row)
+      case 3:  // Just above and just below what makes a stretch be done again.
+        problem.logits[first + 4000] = 11.75 + Double(row % 3) / 2
+      case 4:  // Far down, and rising by much.
+        for column in 0..<columns { problem.logits[first + column] += Double(column / 2000) * 100 - 3e4 }
+      case 5:  // One class only.
+        for column in 0..<columns where column != 8000 { problem.logits[first + column] = -.infinity }
+      default: break
       }
-      if case .labels(var labels) = problem.targets {
-        for row in 0..<rows where row % 7 == 5 && labels[row] >= 0 { labels[row] = 8000 }
-        for row in 0..<rows where row % 7 == 1 && labels[row] >= 0 { labels[row] = 2000 + row }
-        problem.targets = .labels(labels)
-      }
-      for (wantsGradient, placement) in [
-        (true, GuardedBuffer<Float>.Placement.end), (true, .line), (false, .end),
-      ] {
-        var run = SoftmaxRun<Float>(problem)
-        (run.wantsGradient, run.placement) = (wantsGradient, placement)
-        let reference = problem.reference(scale: 1 / run.expectedDenominator, scalar: Float.self)
-        let outcome = try run()
-        #expect(outcome.isIntact)
-        #expect(mismatch(outcome.cost.sum, reference.sum, allowed: reference.sumAllowed) == nil)
-        #expect(reference.losses.mismatch(doubles(outcome.losses)) == nil)
-        if wantsGradient { #expect(reference.gradient.mismatch(doubles(outcome.gradient)) == nil) }
-      }
+      // What is ignored or weighs nothing may hold anything.
+      if options.contains(.ignoreIndex), row % 20 == 1 { problem.logits[first + 5] = .nan }
+      if options.contains(.weights), row % 20 == 3 { problem.logits[first + 6000] = .nan }
     }
+    if case .labels(var labels) = problem.targets {
+      for row in 0..<rows where row % 7 == 5 && labels[row] >= 0 { labels[row] = 8000 }
+      for row in 0..<rows where row % 7 == 1 && labels[row] >= 0 { labels[row] = 2000 + row }
+      if problem.classWeights != nil { problem.classWeights![labels[0]] = 0 }
+      problem.targets = .labels(labels)
+    }
+    return problem
+  }
+
+  @Test("Largest elements that come late", arguments: [false, true])
+  func lateLargest(hasOptions: Bool) throws {
+    var run = SoftmaxRun<Float>(
+      Self.lateLargest(hasOptions ? [.classWeights, .weights, .zLoss, .ignoreIndex] : []))
+    let reference = run.problem.reference(scale: 1 / run.expectedDenominator, scalar: Float.self)
+    func check() throws {
+      let outcome = try run()
+      #expect(outcome.isIntact)
+      #expect(mismatch(outcome.cost.sum, reference.sum, allowed: reference.sumAllowed) == nil)
+      #expect(reference.losses.mismatch(doubles(outcome.losses)) == nil)
+      if run.wantsGradient { #expect(reference.gradient.mismatch(doubles(outcome.gradient)) == nil) }
+    }
+    try check()
+    run.placement = .line
+    try check()
+    run.wantsGradient = false
+    try check()
+    run.wantsGradient = true
+    run.gaps = (logits: 3, probabilities: 0, gradient: 1)
+    try check()
+    run.isInPlace = true
+    try check()
   }
 
   @Test("H36: workers, place and micro-batches change no bit")
   func sameBits() throws {
-    var run = SoftmaxRun<Float>(.random(rows: Self.rows, columns: Self.columns, options: [.weights, .ignoreIndex]))
+    var run = SoftmaxRun<Float>(Self.lateLargest([.weights, .ignoreIndex]))
     run.engine = Engine(configuration: try .init(workerCount: 1))
     let expected = try run()
     for workers in [2, 3, 7] {
@@ -89,19 +103,31 @@ struct LongRowTests {
   func undefinedRows() throws {
     let (rows, columns) = (Self.rows, Self.columns)
     var problem = SoftmaxProblem.random(rows: rows, columns: columns)
-    let undefined = [3: Double.nan, 4: .infinity, 9: -.infinity]
-    for (row, value) in undefined {
-      for column in row == 9 ? 0..<columns : 5000..<5001 { problem.logits[row * columns + column] = value }
+    guard case .labels(var labels) = problem.targets else { return }
+    let undefined: [Int: (value: Double, columns: Range<Int>)] = [
+      3: (.nan, 5000..<5001), 4: (.infinity, 5000..<5001), 9: (-.infinity, 0..<columns), 10: (.nan, 7..<8),
+      11: (.infinity, 0..<1), 20: (.nan, columns - 1..<columns), 21: (.infinity, columns - 2..<columns),
+      30: (.nan, 600..<601), 31: (.infinity, 8999..<9000), 40: (.nan, 0..<columns),
+    ]
+    for (row, poison) in undefined {
+      for column in poison.columns { problem.logits[row * columns + column] = poison.value }
     }
+    (labels[30], labels[31]) = (600, 8999)
+    problem.targets = .labels(labels)
     var run = SoftmaxRun<Float>(problem)
     run.reduction = .sum
-    let outcome = try run()
-    #expect(outcome.isIntact)
-    for row in 0..<rows {
-      let isUndefined = undefined[row] != nil
-      #expect(outcome.losses[row].isNaN == isUndefined, "row \(row)")
-      let gradient = outcome.gradient[row * columns..<(row + 1) * columns]
-      #expect(gradient.allSatisfy { $0.isNaN } == isUndefined && gradient.contains { $0.isNaN } == isUndefined)
+    for (wantsGradient, isInPlace) in [(true, false), (false, false), (true, true)] {
+      (run.wantsGradient, run.isInPlace) = (wantsGradient, isInPlace)
+      let outcome = try run()
+      #expect(outcome.isIntact)
+      for row in 0..<rows {
+        let isUndefined = undefined[row] != nil
+        #expect(outcome.losses[row].isNaN == isUndefined, "row \(row)")
+        guard wantsGradient else { continue }
+        let gradient = outcome.gradient[row * columns..<(row + 1) * columns]
+        #expect(gradient.allSatisfy { $0.isNaN } == isUndefined, "row \(row)")
+        #expect(gradient.contains { $0.isNaN } == isUndefined, "row \(row)")
+      }
     }
   }
 
