@@ -126,7 +126,7 @@ struct PartialSums {
 
 /// Scratch memory of one worker, kept by the engine between calls.
 ///
-/// Unchecked because the engine hands it to one worker at a time.
+/// Unchecked because the engine hands its memory to one worker at a time; the counter of blocks is atomic.
 package final class Workspace: @unchecked Sendable {
   let nextBlock = Atomic<Int>(0)
   private(set) var allocations = 0
