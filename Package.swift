@@ -9,7 +9,7 @@ let optimized = ["-Ounchecked"]
 func kernelTarget(_ name: String, path: String, march: String? = nil, defines: [String]) -> Target {
   .target(
     name: name,
-    dependencies: ["BatchLossFormulas", "BatchLossKernelInterface", "BatchLossPrefetch"],
+    dependencies: ["BatchLossFormulas", "BatchLossKernelInterface", "BatchLossInstructions"],
     path: path,
     swiftSettings: [.unsafeFlags(optimized + (march.map { ["-Xcc", "-march=\($0)"] } ?? []))]
       + defines.map { .define($0) })
@@ -49,7 +49,7 @@ let package = Package(
     .systemLibrary(
       name: "BatchLossCBLAS", path: "Sources/CBLAS", pkgConfig: "openblas lapacke",
       providers: [.apt(["libopenblas-dev", "liblapacke-dev"]), .brew(["openblas", "lapack"])]),
-    .systemLibrary(name: "BatchLossPrefetch", path: "Sources/Prefetch"),
+    .systemLibrary(name: "BatchLossInstructions", path: "Sources/Instructions"),
     .target(
       name: "BatchLossFormulas", path: "Sources/Formulas",
       swiftSettings: [.unsafeFlags(optimized)]),
@@ -60,7 +60,7 @@ let package = Package(
     // The library.
     .target(
       name: "BatchLoss",
-      dependencies: ["BatchLossCBLAS", "BatchLossFormulas", "BatchLossKernelInterface"]
+      dependencies: ["BatchLossCBLAS", "BatchLossFormulas", "BatchLossInstructions", "BatchLossKernelInterface"]
         + kernelTargets.map { .target(name: $0.name) },
       path: "Sources/BatchLoss",
       swiftSettings: [.enableExperimentalFeature("Lifetimes")]),

@@ -1,5 +1,5 @@
 // What is checked: that repeated calls allocate no scratch memory, leave none behind and make no copy of the
-// batch; that BATCHLOSS_ISA chooses the instruction set, and only one the processor has.
+// batch; that every block is done once; that BATCHLOSS_ISA chooses the instruction set, and only one the processor has.
 // Against: the engine's counter and the peak of resident memory.
 // Tolerance: memory may grow by a small part of what a mistake would cost.
 // Memory and environment belong to the process, so these tests run in processes of their own.
@@ -7,6 +7,7 @@
 import BatchLoss
 import BatchLossTestSupport
 import Glibc
+import Synchronization
 import Testing
 
 // The bodies of those tests are functions, since macros take no values that depend on a lifetime.
@@ -51,6 +52,43 @@ struct EngineTests {
     await #expect(processExitsWith: .success) { try checkPeak() }
   }
 
+  // MARK: Blocks
+
+  @Test("Every block is done once, whoever calls and however often", arguments: [2, 3, 9])
+  func blocks(_ workers: Int) async throws {
+    let engine = Engine(configuration: try .init(workerCount: workers))
+    // Callers of one engine at the same time: its team of helpers serves one of them.
+    await withTaskGroup(of: Int.self) { group in
+      for caller in 0..<4 {
+        group.addTask {
+          var wrong = 0
+          for call in 0..<2000 {
+            let count = (caller + call) % 7
+            let done = (0..<7).map { _ in Counter() }
+            engine.forEachBlock(count) { block, _ in done[block].value.add(1, ordering: .relaxed) }
+            for block in 0..<7 where done[block].value.load(ordering: .relaxed) != (block < count ? 1 : 0) {
+              wrong += 1
+            }
+          }
+          return wrong
+        }
+      }
+      for await wrong in group { #expect(wrong == 0) }
+    }
+  }
+
+  @Test("A block may use the engine itself")
+  func nestedBlocks() throws {
+    let engine = Engine(configuration: try .init(workerCount: 3))
+    let done = Counter()
+    for _ in 0..<100 {
+      engine.forEachBlock(5) { _, _ in
+        engine.forEachBlock(4) { _, _ in done.value.add(1, ordering: .relaxed) }
+      }
+    }
+    #expect(done.value.load(ordering: .relaxed) == 2000)
+  }
+
   // MARK: Instruction sets
 
   @Test("The levels of this processor start with the baseline, in order")
@@ -85,6 +123,11 @@ struct EngineTests {
       precondition(current == InstructionSet.available.last)
     }
   }
+}
+
+/// Counts from several threads.
+private final class Counter: Sendable {
+  let value = Atomic<Int>(0)
 }
 
 /// The peak of the resident memory of this process.

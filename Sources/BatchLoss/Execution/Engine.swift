@@ -49,10 +49,13 @@ public final class Engine: Sendable {
   public let configuration: Configuration
 
   private let idle = Mutex<[Workspace]>([])
+  private let team: WorkerTeam
 
   /// An engine of its own workers and workspaces.
   public init(configuration: Configuration) {
     self.configuration = configuration
+    // Where workers outnumber processors, those that wait awake would be in the way of those that work.
+    team = WorkerTeam(patience: configuration.workerCount <= Processor.activeCount ? 200_000 : 0)
   }
 
   /// How many times scratch memory had to be allocated or enlarged since the engine was made.
@@ -73,16 +76,22 @@ public final class Engine: Sendable {
     }
     let shared = borrowWorkspace()
     shared.nextBlock.store(0, ordering: .relaxed)
-    withoutActuallyEscaping(body) { body in
-      nonisolated(unsafe) let body = body
-      DispatchQueue.concurrentPerform(iterations: workers) { _ in
-        let workspace = borrowWorkspace()
-        while true {
-          let block = shared.nextBlock.add(1, ordering: .relaxed).oldValue
-          guard block < count else { break }
-          body(block, workspace)
-        }
-        giveBack(workspace)
+    func work() {
+      var workspace: Workspace?
+      while true {
+        let block = shared.nextBlock.add(1, ordering: .relaxed).oldValue
+        guard block < count else { break }
+        let own = workspace ?? borrowWorkspace()
+        workspace = own
+        body(block, own)
+      }
+      if let workspace { giveBack(workspace) }
+    }
+    if !team.run(helpers: workers - 1, work) {
+      // The team works for another thread, or this is a block of its work.
+      withoutActuallyEscaping(work) { work in
+        nonisolated(unsafe) let work = work
+        DispatchQueue.concurrentPerform(iterations: workers) { _ in work() }
       }
     }
     giveBack(shared)

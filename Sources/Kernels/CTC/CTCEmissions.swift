@@ -1,6 +1,6 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
-import BatchLossPrefetch
+import BatchLossInstructions
 
 /// How far ahead labels that lie far apart are asked for.
 private let ctcFramesAhead = 4

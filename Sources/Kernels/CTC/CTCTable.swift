@@ -1,6 +1,6 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
-import BatchLossPrefetch
+import BatchLossInstructions
 
 private typealias Doubles = SIMD8<Double>
 

@@ -1,0 +1,20 @@
+// Instructions that Swift cannot say: the compiler drops its own prefetch intrinsic, and has none for a pause.
+
+#ifndef BATCHLOSS_INSTRUCTIONS_H
+#define BATCHLOSS_INSTRUCTIONS_H
+
+/// Asks for a cache line that will be read soon. Any address will do; nothing is read.
+static inline __attribute__((always_inline)) void batchloss_prefetch(const void *address) {
+  __builtin_prefetch(address, 0, 3);
+}
+
+/// Tells the processor that this thread waits for another one in a loop.
+static inline __attribute__((always_inline)) void batchloss_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");
+#endif
+}
+
+#endif
