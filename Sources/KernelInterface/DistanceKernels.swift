@@ -46,6 +46,37 @@ package struct TileTransfer<Scalar: KernelScalar> {
   package static func scratchCount(rows: Int) -> Int { 16 * 16 + 16 * stripStride(rows: rows) }
 }
 
+/// The sum of a tile and the transpose of the one across the diagonal. Whole vectors of rows and of columns are read and
+/// written.
+package struct MirrorSum<Scalar: KernelScalar> {
+  package var tile: UnsafePointer<Scalar>
+  /// `columns` × `rows`.
+  package var mirror: UnsafePointer<Scalar>
+  package var stride: Int
+  package var rows: Int
+  package var columns: Int
+  package var output: UnsafeMutablePointer<Scalar>
+  package var outputStride: Int
+  /// ``scratchCount`` scalars.
+  package var scratch: UnsafeMutablePointer<Scalar>
+
+  package init(
+    tile: UnsafePointer<Scalar>, mirror: UnsafePointer<Scalar>, stride: Int, rows: Int, columns: Int,
+    output: UnsafeMutablePointer<Scalar>, outputStride: Int, scratch: UnsafeMutablePointer<Scalar>
+  ) {
+    self.tile = tile
+    self.mirror = mirror
+    self.stride = stride
+    self.rows = rows
+    self.columns = columns
+    self.output = output
+    self.outputStride = outputStride
+    self.scratch = scratch
+  }
+
+  package static var scratchCount: Int { 16 * 16 }
+}
+
 /// From inner products to distances, from there into a matrix, and from derivatives by distances to derivatives by squared
 /// distances.
 package struct DistanceKernels<Scalar: KernelScalar>: Sendable {
@@ -64,15 +95,20 @@ package struct DistanceKernels<Scalar: KernelScalar>: Sendable {
   /// Copies a tile.
   package typealias Transfer = @Sendable (TileTransfer<Scalar>) -> Void
 
+  package typealias AddMirror = @Sendable (MirrorSum<Scalar>) -> Void
+
   package let fromProducts: FromProducts
   package let chain: Chain
   package let transfer: Transfer
+  package let addMirror: AddMirror
 
   package init(
-    fromProducts: @escaping FromProducts, chain: @escaping Chain, transfer: @escaping Transfer
+    fromProducts: @escaping FromProducts, chain: @escaping Chain, transfer: @escaping Transfer,
+    addMirror: @escaping AddMirror
   ) {
     self.fromProducts = fromProducts
     self.chain = chain
     self.transfer = transfer
+    self.addMirror = addMirror
   }
 }

@@ -211,6 +211,8 @@ package struct TripletKernels<Scalar: KernelScalar>: Sendable {
   package typealias Hardest = @Sendable (_ tile: HardestTile<Scalar>) -> Void
   /// Fills in the thresholds of the positives in the order of their columns.
   package typealias Thresholds = @Sendable (_ row: TripletRow<Scalar>, _ margin: Scalar) -> Void
+  /// Sorts the thresholds where they are few and none is NaN; false, with nothing done, where that is not so.
+  package typealias SortFew = @Sendable (_ row: TripletRow<Scalar>) -> Bool
   /// All triplets of an anchor; `weights` receives ∂/∂d.
   package typealias Row =
     @Sendable (_ row: TripletRow<Scalar>, _ shape: TripletShape) -> (
@@ -228,6 +230,7 @@ package struct TripletKernels<Scalar: KernelScalar>: Sendable {
   package let terms: Terms
   package let hardest: Hardest
   package let thresholds: Thresholds
+  package let sortFew: SortFew
   /// Every positive with every negative, softplus.
   package let everyPair: EveryPair
   /// By ranks among the sorted thresholds; hinge and squared hinge.
@@ -237,13 +240,14 @@ package struct TripletKernels<Scalar: KernelScalar>: Sendable {
 
   package init(
     given: @escaping Given, terms: @escaping Terms, hardest: @escaping Hardest,
-    thresholds: @escaping Thresholds, everyPair: @escaping EveryPair, ranked: @escaping Row,
-    semiHard: @escaping SemiHard
+    thresholds: @escaping Thresholds, sortFew: @escaping SortFew, everyPair: @escaping EveryPair,
+    ranked: @escaping Row, semiHard: @escaping SemiHard
   ) {
     self.given = given
     self.terms = terms
     self.hardest = hardest
     self.thresholds = thresholds
+    self.sortFew = sortFew
     self.everyPair = everyPair
     self.ranked = ranked
     self.semiHard = semiHard

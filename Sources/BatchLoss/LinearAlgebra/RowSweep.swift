@@ -140,18 +140,18 @@ struct RowSweep<Scalar: LossScalar> {
         adds: true, gradient.pointer(keys.lowerBound, 0), stride: gradient.stride)
     }
   }
+}
 
-  // MARK: Results
-
-  /// The results of all rows, added in order.
-  var total: RowResult {
+extension UnsafeMutablePointer<RowResult> {
+  /// The results of `count` rows, added in order.
+  func total(_ count: Int) -> RowResult {
     var total = RowResult()
-    for row in 0..<tile.queries.rows {
-      total.loss += results[row].loss
-      total.weightSum += results[row].weightSum
-      total.weighted += results[row].weighted
-      total.valid += results[row].valid
-      total.active += results[row].active
+    for row in 0..<count {
+      total.loss += self[row].loss
+      total.weightSum += self[row].weightSum
+      total.weighted += self[row].weighted
+      total.valid += self[row].valid
+      total.active += self[row].active
     }
     return total
   }

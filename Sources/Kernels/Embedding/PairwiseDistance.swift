@@ -119,5 +119,6 @@ func distanceKernels<V: KernelVector>(of vector: V.Type) -> DistanceKernels<V.La
   DistanceKernels(
     fromProducts: { distancesFromProducts($0, $1, $2, $3, $4, $5, as: vector) },
     chain: { chainDistances($0, $1, $2, $3, as: vector) },
-    transfer: { transferTile($0, as: vector) })
+    transfer: { transferTile($0, as: vector) },
+    addMirror: { addMirror($0, as: vector) })
 }

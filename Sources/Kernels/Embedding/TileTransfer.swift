@@ -51,3 +51,23 @@ func transferTile<V: KernelVector>(_ transfer: TileTransfer<V.Lane>, as: V.Type)
       columns: transfer.columns, streams: transfer.streams, as: V.self)
   }
 }
+
+/// output = tile + mirrorᵀ, in squares of whole vectors.
+@inline(never)
+func addMirror<V: KernelVector>(_ sum: MirrorSum<V.Lane>, as: V.Type) {
+  var row = 0
+  while row < sum.rows {
+    var column = 0
+    while column < sum.columns {
+      let (tile, mirror) = (sum.tile + row * sum.stride + column, sum.mirror + column * sum.stride + row)
+      let output = sum.output + row * sum.outputStride + column
+      transpose(sum.scratch, as: V.self) {
+        V.load(mirror + $0 * sum.stride)
+      } store: {
+        (V.load(tile + $0 * sum.stride) + $1).store(output + $0 * sum.outputStride)
+      }
+      column += V.laneCount
+    }
+    row += V.laneCount
+  }
+}

@@ -9,6 +9,44 @@ func tripletThresholds<V: KernelVector>(_ row: TripletRow<V.Lane>, _ margin: V.L
   }
 }
 
+/// Sorts a few thresholds: each goes to the place that as many others come before, which has no branch to mispredict.
+/// False, with nothing done, where they are many or one is NaN.
+@inline(never)
+func sortFewThresholds<V: KernelVector>(_ row: TripletRow<V.Lane>, as: V.Type) -> Bool {
+  let (zero, one) = (V(lane: 0), V(lane: 1))
+  let count = row.positives
+  guard count <= 192 else { return false }
+  let values = UnsafePointer(row.thresholds)
+  for index in count..<(count + V.laneCount) { row.thresholds[index] = .infinity }
+  var index = 0
+  while index < count {
+    let numbers = V.load(values + index)
+    if V.count(numbers .== numbers) < V.laneCount { return false }
+    index += V.laneCount
+  }
+  index = 0
+  while index < count {
+    let numbers = V.load(values + index)
+    let end = min(index + V.laneCount, count)
+    var before = zero
+    // Of equal ones the first comes first.
+    for other in 0..<index {
+      before = before + zero.replacing(with: one, where: V(lane: values[other]) .<= numbers)
+    }
+    for other in index..<end {
+      let (value, place) = (V(lane: values[other]), V(lane: V.Lane(other - index)))
+      let comes = (value .< numbers) .| ((value .== numbers) .& (place .< V.ramp))
+      before = before + zero.replacing(with: one, where: comes)
+    }
+    for other in end..<max(end, count) {
+      before = before + zero.replacing(with: one, where: V(lane: values[other]) .< numbers)
+    }
+    for lane in 0..<(end - index) { row.sorted[Int(widen(before[lane]))] = values[index + lane] }
+    index += V.laneCount
+  }
+  return true
+}
+
 // MARK: Every positive with every negative
 
 /// Softplus, which has no form that prefix sums could serve.
@@ -419,6 +457,7 @@ func tripletKernels<V: KernelVector>(of vector: V.Type) -> TripletKernels<V.Lane
     terms: { tripletTerms($0, $1, $2, $3, $4, as: vector) },
     hardest: { hardest($0, as: vector) },
     thresholds: { tripletThresholds($0, $1, as: vector) },
+    sortFew: { sortFewThresholds($0, as: vector) },
     everyPair: { everyTriplet($0, as: vector) },
     ranked: { rankedTriplets($0, $1, as: vector) },
     semiHard: { semiHardTriplets($0, $1, $2, as: vector) })

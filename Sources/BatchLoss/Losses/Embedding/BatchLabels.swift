@@ -79,6 +79,20 @@ struct BatchLabels<Scalar: LossScalar> {
 private func numberClasses<Label: FixedWidthInteger>(
   _ labels: UnsafeBufferPointer<Label>, into classes: UnsafeMutablePointer<Int32>
 ) {
+  if let (first, last) = span(labels), last &- first < 4 * labels.count + 1024 {
+    return withUnsafeTemporaryAllocation(of: Int32.self, capacity: last &- first + 1) { numbers in
+      numbers.initialize(repeating: -1)
+      var next: Int32 = 0
+      for (row, label) in labels.enumerated() {
+        let place = Int(truncatingIfNeeded: label) &- first
+        if numbers[place] < 0 {
+          numbers[place] = next
+          next += 1
+        }
+        classes[row] = numbers[place]
+      }
+    }
+  }
   var numbers: [Label: Int32] = [:]
   numbers.reserveCapacity(min(labels.count, 4096))
   for (row, label) in labels.enumerated() {
@@ -87,6 +101,18 @@ private func numberClasses<Label: FixedWidthInteger>(
     if number == next { numbers[label] = next }
     classes[row] = number
   }
+}
+
+/// The least and the greatest label, where a table over all between them can be thought of.
+private func span<Label: FixedWidthInteger>(_ labels: UnsafeBufferPointer<Label>) -> (first: Int, last: Int)? {
+  guard var least = labels.first else { return nil }
+  var greatest = least
+  for label in labels {
+    least = min(least, label)
+    greatest = max(greatest, label)
+  }
+  guard let first = Int(exactly: least), let last = Int(exactly: greatest) else { return nil }
+  return last.subtractingReportingOverflow(first).overflow ? nil : (first, last)
 }
 
 extension Engine {

@@ -65,8 +65,10 @@ struct BatchTriplets<Scalar: LossScalar> {
     if !isSemiHard && form.shape == .softplus {
       result = kernels.everyPair(row)
     } else {
-      row.sorted.update(from: row.thresholds, count: positives)
-      AscendingSort.run(row.sorted, positives, scratch: part(4))
+      if !kernels.sortFew(row) {
+        row.sorted.update(from: row.thresholds, count: positives)
+        AscendingSort.run(row.sorted, positives, scratch: part(4))
+      }
       result =
         isSemiHard ? kernels.semiHard(row, form.shape, form.margin) : kernels.ranked(row, form.shape)
     }

@@ -59,31 +59,48 @@ struct LabelledBatch<Scalar: LossScalar> {
     let kernels = try KernelSelection.current.table(Scalar.self)
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
-    let (sweep, labels, centre) = workspace.arrays { arena in
+    let count = embeddings.rows
+    let (rows, labels, centre, matrix, sweep) = workspace.arrays { arena in
       let rows = PackedRows(embeddings, distance.preparation, &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: distance, kernels: kernels)
+      let fits = PairMatrix<Scalar>.fits(rows: count, engine)
       return (
-        RowSweep(tile, engine: engine, needsColumnSums: gradient != nil, &arena),
-        BatchLabels<Scalar>(count: embeddings.rows, &arena), arena.array(of: Scalar.self, embeddings.columns)
+        rows, BatchLabels<Scalar>(count: count, &arena), arena.array(of: Scalar.self, embeddings.columns),
+        fits ? PairMatrix(tile, engine: engine, &arena) : nil,
+        fits ? nil : RowSweep(tile, engine: engine, needsColumnSums: gradient != nil, &arena)
       )
     }
-    let rows = sweep.tile.queries
     labels.fill(numbers: classes)
     rows.prepareForDistances(kernels, engine, centre: centre)
-    sweep.columnSums?.update(repeating: 0, count: embeddings.rows)
-    gradient?.fill(0)
-
     let plan = plan(BatchContext(labels: labels, kernels: kernels))
-    sweep.run(scratch: scratch, queryGradient: gradient, keyGradient: gradient, body: plan.row)
 
-    let total = sweep.total
+    let results: UnsafeMutablePointer<RowResult>
+    if let matrix {
+      matrix.evaluate(scratch: scratch, body: plan.row)
+      results = matrix.results
+    } else {
+      let sweep = sweep!
+      sweep.columnSums?.update(repeating: 0, count: count)
+      gradient?.fill(0)
+      sweep.run(scratch: scratch, queryGradient: gradient, keyGradient: gradient, body: plan.row)
+      results = sweep.results
+    }
+
+    let total = results.total(count)
     let divisor = divisor(valid: plan.valid, active: total.active)
     if let losses {
-      for row in 0..<embeddings.rows { losses[row] = Scalar(sweep.results[row].loss) }
+      for row in 0..<count { losses[row] = Scalar(results[row].loss) }
     }
     if let gradient {
-      finish(gradient, rows, kernels, factor: divisor == 0 ? 0 : 2 / divisor) { row in
-        sweep.results[row].weightSum + (sweep.columnSums?[row] ?? 0)
+      let factor = divisor == 0 ? 0 : 2 / divisor
+      if let matrix, factor != 0 {
+        matrix.writeGradient(gradient) { row, output, weightSum in
+          finish(row, output, rows, kernels, factor: factor, weightSum: weightSum)
+        }
+      } else {
+        finish(gradient, rows, kernels, factor: factor) { row in
+          results[row].weightSum + (sweep?.columnSums?[row] ?? 0)
+        }
       }
     }
     return MiningResult(
@@ -99,12 +116,17 @@ struct LabelledBatch<Scalar: LossScalar> {
     let partition = rows.partition
     engine.forEachBlock(partition.blocks) { block, _ in
       for row in partition[block] {
-        let output = gradient.pointer(row, 0)
-        kernels.rows.combine(
-          Scalar(weightSum(row)), UnsafePointer(rows.pointer(row)), -1, UnsafePointer(output), output,
-          rows.columns)
-        rows.backPropagate(row, output, kernels, factor: factor)
+        finish(row, gradient.pointer(row, 0), rows, kernels, factor: factor, weightSum: weightSum(row))
       }
     }
+  }
+
+  private func finish(
+    _ row: Int, _ output: UnsafeMutablePointer<Scalar>, _ rows: PackedRows<Scalar>, _ kernels: KernelTable<Scalar>,
+    factor: Double, weightSum: Double
+  ) {
+    kernels.rows.combine(
+      Scalar(weightSum), UnsafePointer(rows.pointer(row)), -1, UnsafePointer(output), output, rows.columns)
+    rows.backPropagate(row, output, kernels, factor: factor)
   }
 }

@@ -106,7 +106,7 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
       }
       return result
     }
-    let total = sweep.total
+    let total = sweep.results.total(sweep.tile.queries.rows)
     if let losses {
       for row in 0..<queries.rows { losses[row] = Scalar(sweep.results[row].loss) }
     }
