@@ -15,6 +15,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let contrastive: ContrastiveKernels<Scalar>
   package let triplets: TripletKernels<Scalar>
   package let similarities: SimilarityKernels<Scalar>
+  package let screening: ScreeningKernels<Scalar>
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
@@ -30,7 +31,8 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     distances: DistanceKernels<Scalar>,
     contrastive: ContrastiveKernels<Scalar>,
     triplets: TripletKernels<Scalar>,
-    similarities: SimilarityKernels<Scalar>
+    similarities: SimilarityKernels<Scalar>,
+    screening: ScreeningKernels<Scalar>
   ) {
     self.elementaryFunction = elementaryFunction
     self.memoryProbe = memoryProbe
@@ -46,6 +48,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     self.contrastive = contrastive
     self.triplets = triplets
     self.similarities = similarities
+    self.screening = screening
   }
 }
 

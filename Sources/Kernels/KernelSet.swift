@@ -23,5 +23,6 @@ private func table<V: KernelVector>(of vector: V.Type) -> KernelTable<V.Lane> {
     distances: distanceKernels(of: vector),
     contrastive: contrastiveKernels(of: vector),
     triplets: tripletKernels(of: vector),
-    similarities: similarityKernels(of: vector))
+    similarities: similarityKernels(of: vector),
+    screening: screeningKernels(of: vector))
 }

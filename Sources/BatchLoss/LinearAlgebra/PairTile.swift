@@ -53,15 +53,21 @@ struct PairTile<Scalar: LossScalar> {
 
   /// The distance of two rows from their difference.
   func exact(_ row: Int, _ column: Int, _ distance: EmbeddingDistance) -> Scalar {
-    let (x, y) =
-      distance == .cosine
-      ? (queries.pointer(row), keys.pointer(column))
-      : (queries.source.pointer(row, 0), keys.source.pointer(column, 0))
-    let square = kernels.rows.squaredDistance(UnsafePointer(x), UnsafePointer(y), queries.columns)
+    let square = squaredDifference(row, column)
     switch distance {
     case .squaredEuclidean: return Scalar(square)
     case .euclidean: return Scalar(square.squareRoot())
     case .cosine: return Scalar(0.5 * square)
     }
+  }
+
+  /// ‖x − y‖² of rows as they came; for cosine distances of rows of length 1, and 2 where one is of zeros.
+  func squaredDifference(_ row: Int, _ column: Int) -> Double {
+    if distance == .cosine && (queries.inverseNorms[row] == 0 || keys.inverseNorms[column] == 0) { return 2 }
+    let (x, y) =
+      distance == .cosine
+      ? (queries.pointer(row), keys.pointer(column))
+      : (queries.source.pointer(row, 0), keys.source.pointer(column, 0))
+    return kernels.rows.squaredDistance(UnsafePointer(x), UnsafePointer(y), queries.columns)
   }
 }

@@ -28,28 +28,32 @@ struct BatchHardEvaluation<Scalar: LossScalar> {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let count = Self.termsPerTriplet * rows
-    let (sweep, labels, extremes, centre, results) = workspace.arrays { arena in
+    let (pairs, sweep, extremes, centre, results) = workspace.arrays { arena in
       let packed = PackedRows(batch.embeddings, batch.distance.preparation, &arena)
       // Squares are in the order of their roots.
       let tile = PairTile(
         queries: packed, keys: packed, distance: batch.distance == .cosine ? .cosine : .squaredEuclidean,
         kernels: kernels)
       return (
-        TileSweep(tile, engine: engine, isSymmetric: true, &arena), BatchLabels<Scalar>(count: rows, &arena),
+        HardestPairs(tile, labels: BatchLabels<Scalar>(count: rows, &arena), engine: engine, &arena),
+        TileSweep(tile, engine: engine, isSymmetric: true, &arena),
         HardestExtremes(
           far: arena.array(of: Scalar.self, rows), farAt: arena.array(of: Scalar.self, rows),
           near: arena.array(of: Scalar.self, rows), nearAt: arena.array(of: Scalar.self, rows)),
         arena.array(of: Scalar.self, batch.embeddings.columns), arena.array(of: RowResult.self, rows)
       )
     }
-    let packed = sweep.tile.queries
+    let (packed, labels) = (pairs.tile.queries, pairs.labels)
     labels.fill(numbers: classes)
     packed.prepareForDistances(kernels, engine, centre: centre)
-    for row in 0..<rows {
-      (extremes.far[row], extremes.farAt[row]) = (-1, -1)
-      (extremes.near[row], extremes.nearAt[row]) = (.infinity, -1)
+    let areFound = pairs.find()
+    if !areFound {
+      for row in 0..<rows {
+        (extremes.far[row], extremes.farAt[row]) = (-1, -1)
+        (extremes.near[row], extremes.nearAt[row]) = (.infinity, -1)
+      }
+      sweep.run { tile in look(at: tile, labels, extremes, kernels) }
     }
-    sweep.run { tile in look(at: tile, labels, extremes, kernels) }
 
     let more = engine.borrowWorkspace()
     defer { engine.giveBack(more) }
@@ -62,10 +66,13 @@ struct BatchHardEvaluation<Scalar: LossScalar> {
     let partition = packed.partition
     engine.forEachBlock(partition.blocks) { block, _ in
       for row in partition[block] {
+        let isValid = labels.positives(of: row) > 0 && labels.negatives(of: row) > 0
+        let (positive, negative) =
+          areFound
+          ? (pairs.farthestPositive(of: row), pairs.nearestNegative(of: row))
+          : (Int(extremes.farAt[row]), Int(extremes.nearAt[row]))
         results[row] = triplet(
-          of: row, Int(extremes.farAt[row]), Int(extremes.nearAt[row]), kernels,
-          isValid: labels.positives(of: row) > 0 && labels.negatives(of: row) > 0,
-          terms + Self.termsPerTriplet * row)
+          of: row, positive, negative, kernels, isValid: isValid, terms + Self.termsPerTriplet * row)
       }
     }
     var total = RowResult()
