@@ -15,7 +15,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let contrastive: ContrastiveKernels<Scalar>
   package let triplets: TripletKernels<Scalar>
   package let similarities: SimilarityKernels<Scalar>
-  package let screening: ScreeningKernels<Scalar>
+  package let screening: ScreeningKernels<Scalar>?
 
   package init(
     elementaryFunction: @escaping ElementaryFunctionKernel<Scalar>,
@@ -32,7 +32,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     contrastive: ContrastiveKernels<Scalar>,
     triplets: TripletKernels<Scalar>,
     similarities: SimilarityKernels<Scalar>,
-    screening: ScreeningKernels<Scalar>
+    screening: ScreeningKernels<Scalar>?
   ) {
     self.elementaryFunction = elementaryFunction
     self.memoryProbe = memoryProbe

@@ -8,9 +8,10 @@ import BatchLossKernelInterface
 /// can be the hardest one within that is kept, and of several the distances are computed from the rows themselves. So
 /// the choice is that of exact distances; the lowest row wins among equals.
 struct HardestPairs<Scalar: LossScalar> {
-  let tile: PairTile<Scalar>
-  let labels: BatchLabels<Scalar>
-  let engine: Engine
+  private let tile: PairTile<Scalar>
+  private let kernels: ScreeningKernels<Scalar>
+  private let labels: BatchLabels<Scalar>
+  private let engine: Engine
   private let schedule: TileSchedule
   private let blockSize: Int
   /// Two integers each; rows and panels of `pairStride` pairs.
@@ -35,8 +36,11 @@ struct HardestPairs<Scalar: LossScalar> {
     (rows + ScreeningTile.panelColumns - 1) / ScreeningTile.panelColumns * ScreeningTile.panelColumns
   }
 
-  init(_ tile: PairTile<Scalar>, labels: BatchLabels<Scalar>, engine: Engine, _ arena: inout Arena) {
+  /// `nil` where the processor does not screen.
+  init?(_ tile: PairTile<Scalar>, labels: BatchLabels<Scalar>, engine: Engine, _ arena: inout Arena) {
+    guard let kernels = tile.kernels.screening else { return nil }
     self.tile = tile
+    self.kernels = kernels
     self.labels = labels
     self.engine = engine
     let (count, columns) = (tile.queries.rows, tile.queries.columns)
@@ -88,8 +92,7 @@ struct HardestPairs<Scalar: LossScalar> {
   // MARK: Integers
 
   private func quantize(_ factor: Scalar) {
-    let (count, stride, half) = (rows.rows, pairStride, Numbers.count)
-    let kernels = tile.kernels.screening
+    let (count, stride, half) = (rows.rows, pairStride, ScreeningTile.panelColumns / 2)
     engine.forEachBlock(paddedRows / half) { block, workspace in
       let scratch = workspace.buffer(of: Float.self, count: half * half)
       for row in half * block..<half * (block + 1) {
@@ -108,8 +111,6 @@ struct HardestPairs<Scalar: LossScalar> {
       kernels.pack(UnsafePointer(rowPairs + half * block * stride), stride, panel, scratch)
     }
   }
-
-  private enum Numbers { static var count: Int { 16 } }
 
   private func prepareLists() {
     var largest = 0.0
@@ -135,7 +136,7 @@ struct HardestPairs<Scalar: LossScalar> {
         let squares = workspace.buffer(of: Float.self, count: blockSize * stride)
         let (queries, keys) = (blocks[row], blocks[column])
         let (first, other) = (queries.lowerBound, keys.lowerBound)
-        tile.kernels.screening.screen(
+        kernels.screen(
           ScreeningTile(
             rowPairs: UnsafePointer(rowPairs + first * pairStride), rowStride: pairStride,
             panels: UnsafePointer(panels + other * pairStride),

@@ -142,6 +142,48 @@ import Testing
     #expect(gradient == expected)
   }
 
+  /// Classes far from each other but for their twins, and rows of a class so near to each other that only exact distances
+  /// tell which is the farthest; some classes with a few of them, others with more than are kept on a list.
+  private func checkNearTies<Scalar: LossScalar>(_: Scalar.Type, _ kind: EmbeddingDistance, rows: Int) throws {
+    let (columns, own) = (12, 6)
+    var samples = Samples(31)
+    var (x, labels): ([Double], [Int]) = ([], [])
+    var centre: [Double] = []
+    while labels.count < rows {
+      let number = labels.last.map { $0 + 1 } ?? 0
+      if number.isMultiple(of: 2) {
+        centre = samples.numbers(columns)
+      } else {
+        centre = centre.map { $0 + 2e-3 * samples.number() }
+      }
+      for _ in 0..<(number == 3 ? 20 : own) where labels.count < rows {
+        x += centre.map { Double(Scalar($0 + 2e-4 * samples.number())) }
+        labels.append(number)
+      }
+    }
+    let loss = try TripletLoss(margin: 0.01, distance: kind, mining: .batchHard)
+    let d = referenceDistances(x, columns, kind)
+    let embeddings = x.map { Scalar($0) }
+    var losses = [Scalar](repeating: 0, count: rows)
+    let result = try loss.evaluate(
+      embeddings.matrix(columns: columns), labels: labels.span, reduction: .sum,
+      losses: losses.mutableSpan)
+    var valid = 0
+    for a in 0..<rows {
+      let far = labels.indices.filter { $0 != a && labels[$0] == labels[a] }.map { d[a][$0] }.max()
+      let near = labels.indices.filter { labels[$0] != labels[a] }.map { d[a][$0] }.min()
+      guard let far, let near else { continue }
+      valid += 1
+      #expect(relativeError(Double(losses[a]), max(0, far - near + loss.margin)) < 1e-5, "row \(a) of \(rows)")
+    }
+    #expect(result.valid == valid)
+  }
+
+  @Test(arguments: [200, 1700]) func hardestTripletsAmongNearTies(rows: Int) throws {
+    for kind in EmbeddingDistance.allCases { try checkNearTies(Double.self, kind, rows: rows) }
+    try checkNearTies(Float.self, .euclidean, rows: rows)
+  }
+
   // MARK: Batch-all by ranks
 
   @Test func allTripletsNearAndFar() throws {

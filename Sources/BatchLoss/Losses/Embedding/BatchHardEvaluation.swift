@@ -3,9 +3,9 @@ import BatchLossKernelInterface
 
 /// One call of ``TripletLoss`` with the hardest triplet of each anchor.
 ///
-/// Distances of all pairs only serve to choose. The loss of the chosen triplets and its gradient are computed from
-/// the rows themselves. A gradient row is a sum over the triplets in which the row takes part, which its owner
-/// adds in the order of their anchors.
+/// Distances of all pairs only serve to choose: by ``HardestPairs`` where it can, else from products of the scalar type.
+/// The loss of the chosen triplets and its gradient are computed from the rows themselves. A gradient row is a sum over
+/// the triplets in which the row takes part, which its owner adds in the order of their anchors.
 struct BatchHardEvaluation<Scalar: LossScalar> {
   let form: TripletForm
   let batch: LabelledBatch<Scalar>
@@ -28,26 +28,27 @@ struct BatchHardEvaluation<Scalar: LossScalar> {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let count = Self.termsPerTriplet * rows
-    let (pairs, sweep, extremes, centre, results) = workspace.arrays { arena in
+    let (pairs, sweep, labels, extremes, centre, results) = workspace.arrays { arena in
       let packed = PackedRows(batch.embeddings, batch.distance.preparation, &arena)
       // Squares are in the order of their roots.
       let tile = PairTile(
         queries: packed, keys: packed, distance: batch.distance == .cosine ? .cosine : .squaredEuclidean,
         kernels: kernels)
+      let labels = BatchLabels<Scalar>(count: rows, &arena)
       return (
-        HardestPairs(tile, labels: BatchLabels<Scalar>(count: rows, &arena), engine: engine, &arena),
-        TileSweep(tile, engine: engine, isSymmetric: true, &arena),
+        HardestPairs(tile, labels: labels, engine: engine, &arena),
+        TileSweep(tile, engine: engine, isSymmetric: true, &arena), labels,
         HardestExtremes(
           far: arena.array(of: Scalar.self, rows), farAt: arena.array(of: Scalar.self, rows),
           near: arena.array(of: Scalar.self, rows), nearAt: arena.array(of: Scalar.self, rows)),
         arena.array(of: Scalar.self, batch.embeddings.columns), arena.array(of: RowResult.self, rows)
       )
     }
-    let (packed, labels) = (pairs.tile.queries, pairs.labels)
+    let packed = sweep.tile.queries
     labels.fill(numbers: classes)
     packed.prepareForDistances(kernels, engine, centre: centre)
-    let areFound = pairs.find()
-    if !areFound {
+    let found = pairs.flatMap { $0.find() ? $0 : nil }
+    if found == nil {
       for row in 0..<rows {
         (extremes.far[row], extremes.farAt[row]) = (-1, -1)
         (extremes.near[row], extremes.nearAt[row]) = (.infinity, -1)
@@ -68,9 +69,8 @@ struct BatchHardEvaluation<Scalar: LossScalar> {
       for row in partition[block] {
         let isValid = labels.positives(of: row) > 0 && labels.negatives(of: row) > 0
         let (positive, negative) =
-          areFound
-          ? (pairs.farthestPositive(of: row), pairs.nearestNegative(of: row))
-          : (Int(extremes.farAt[row]), Int(extremes.nearAt[row]))
+          found.map { ($0.farthestPositive(of: row), $0.nearestNegative(of: row)) }
+          ?? (Int(extremes.farAt[row]), Int(extremes.nearAt[row]))
         results[row] = triplet(
           of: row, positive, negative, kernels, isValid: isValid, terms + Self.termsPerTriplet * row)
       }
