@@ -330,16 +330,7 @@ func screeningKernels<V: KernelVector>(of vector: V.Type) -> ScreeningKernels<V.
   }
 
   @inline(__always)
-  private func isAny(_ mask: Numbers.Mask) -> Bool {
-    #if BATCHLOSS_X86_V4
-      return _mm512_movepi32_mask(unsafeBitCast(mask, to: SIMD8<Int64>.self)) != 0
-    #else
-      let lanes = unsafeBitCast(mask, to: SIMD8<UInt64>.self)
-      let four = lanes.lowHalf | lanes.highHalf
-      let two = four.lowHalf | four.highHalf
-      return two[0] | two[1] != 0
-    #endif
-  }
+  private func isAny(_ mask: Numbers.Mask) -> Bool { Numbers.count(mask) > 0 }
 
   @inline(never)
   private func addToRow(_ row: Int, _ column: Int, _ tile: ScreeningTile, isPositive: Bool) {

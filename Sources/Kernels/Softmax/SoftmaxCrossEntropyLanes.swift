@@ -212,6 +212,11 @@ private func loadTransposed<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ stride: Int, _ rows: Int, _ columns: Int, readable: Int,
   _ destination: UnsafeMutablePointer<V.Lane>, as: V.Type
 ) {
+  #if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
+    if V.laneCount == 16 && rows == 16 && columns <= quadColumns && 15 * stride + (columns + 3) & ~3 <= readable {
+      return loadQuads(numbers(source), stride, columns, numbers(destination))
+    }
+  #endif
   var column = 0
   while column < columns {
     let lanes = min(V.laneCount, columns - column)
@@ -239,6 +244,13 @@ private func storeTransposed<V: KernelVector>(
   _ source: UnsafeMutablePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>, _ stride: Int,
   _ rows: Int, _ columns: Int, as: V.Type
 ) {
+  #if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
+    if V.laneCount == 16 && rows == 16 && columns >= 4 && columns <= quadColumns
+      && (stride == columns || columns.isMultiple(of: 4))
+    {
+      return storeQuads(numbers(UnsafePointer(source)), numbers(destination), stride, columns)
+    }
+  #endif
   // Whole vectors run over into the next rows, which are written after; the last rows end exactly.
   let end = (rows - 1) * stride + columns
   if columns <= V.laneCount {
@@ -274,3 +286,86 @@ private func storeTransposed<V: KernelVector>(
     }
   }
 }
+
+#if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
+  // Sixteen rows of floats by four columns at a time: memory itself puts four rows into a vector, so that half of the
+  // steps of a transposition and all columns beyond the last are spared.
+
+  /// Of wider rows each line would be written in too many parts.
+  private var quadColumns: Int { 32 }
+
+  @inline(__always)
+  private func numbers<Lane>(_ pointer: UnsafePointer<Lane>) -> UnsafePointer<Float> {
+    UnsafeRawPointer(pointer).assumingMemoryBound(to: Float.self)
+  }
+
+  @inline(__always)
+  private func numbers<Lane>(_ pointer: UnsafeMutablePointer<Lane>) -> UnsafeMutablePointer<Float> {
+    UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: Float.self)
+  }
+
+  @inline(__always)
+  private func loadQuads(
+    _ source: UnsafePointer<Float>, _ stride: Int, _ columns: Int, _ destination: UnsafeMutablePointer<Float>
+  ) {
+    @inline(__always)
+    func quads(_ source: UnsafePointer<Float>) -> SIMD16<Float> {
+      @inline(__always)
+      func quad(_ row: Int) -> SIMD4<Float> {
+        UnsafeRawPointer(source + row * stride).loadUnaligned(as: SIMD4<Float>.self)
+      }
+      return SIMD16(
+        lowHalf: SIMD8(lowHalf: quad(0), highHalf: quad(4)), highHalf: SIMD8(lowHalf: quad(8), highHalf: quad(12)))
+    }
+    var column = 0
+    while column < columns {
+      let start = source + column
+      var (a, b, c, d) = (quads(start), quads(start + stride), quads(start + 2 * stride), quads(start + 3 * stride))
+      SIMD16<Float>.exchangeQuads(&a, &b, &c, &d)
+      let output = destination + 16 * column
+      a.store(output)
+      b.store(output + 16)
+      c.store(output + 32)
+      d.store(output + 48)
+      column += 4
+    }
+  }
+
+  /// At least four columns, the last ones first: they run over into the first ones of the next row, which are written
+  /// after. The last row ends exactly.
+  @inline(__always)
+  private func storeQuads(
+    _ source: UnsafePointer<Float>, _ destination: UnsafeMutablePointer<Float>, _ stride: Int, _ columns: Int
+  ) {
+    var column = (columns - 1) & ~3
+    while column >= 0 {
+      let start = source + 16 * column
+      var (a, b, c, d) = (
+        SIMD16<Float>.load(start), SIMD16<Float>.load(start + 16), SIMD16<Float>.load(start + 32),
+        SIMD16<Float>.load(start + 48)
+      )
+      SIMD16<Float>.exchangeQuads(&a, &b, &c, &d)
+      let output = destination + column
+      @inline(__always)
+      func store(_ quads: SIMD16<Float>, _ row: Int) {
+        @inline(__always)
+        func put(_ quad: SIMD4<Float>, _ row: Int) {
+          UnsafeMutableRawPointer(output + row * stride).storeBytes(of: quad, as: SIMD4<Float>.self)
+        }
+        put(quads.lowHalf.lowHalf, row)
+        put(quads.lowHalf.highHalf, row + 4)
+        put(quads.highHalf.lowHalf, row + 8)
+        if row < 3 || column + 4 <= columns {
+          put(quads.highHalf.highHalf, row + 12)
+        } else {
+          for lane in 0..<columns - column { output[15 * stride + lane] = quads[12 + lane] }
+        }
+      }
+      store(a, 0)
+      store(b, 1)
+      store(c, 2)
+      store(d, 3)
+      column -= 4
+    }
+  }
+#endif

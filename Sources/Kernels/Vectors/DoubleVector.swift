@@ -178,7 +178,14 @@ extension SIMD8: KernelVector where Scalar == Double {
 
   @inline(__always)
   static func count(_ mask: Mask) -> Int {
-    Int(Self(repeating: 0).replacing(with: Self(repeating: 1), where: mask).total)
+    #if BATCHLOSS_X86_V4
+      return _mm512_movepi64_mask(unsafeBitCast(mask, to: SIMD8<Int64>.self)).nonzeroBitCount
+    #elseif BATCHLOSS_X86_V3
+      let lanes = unsafeBitCast(mask, to: Self.self)
+      return _mm256_movemask_pd(lanes.lowHalf).nonzeroBitCount + _mm256_movemask_pd(lanes.highHalf).nonzeroBitCount
+    #else
+      return Int(Self(repeating: 0).replacing(with: Self(repeating: 1), where: mask).total)
+    #endif
   }
 
   @inline(__always)

@@ -5,11 +5,12 @@ enum ClassLabels {
   /// Writes every label as an `Int32`, −1 where it is the ignored one, and returns how many are not.
   /// - Throws: ``BatchLossError`` naming the first label outside 0..<`columns`.
   static func convert<Label: FixedWidthInteger>(
-    _ labels: UnsafeBufferPointer<Label>, to classes: UnsafeMutablePointer<Int32>, columns: Int, ignoring: Int?
+    _ labels: UnsafeBufferPointer<Label>, to classes: UnsafeMutablePointer<Int32>, columns: Int, ignoring: Int?,
+    engine: Engine
   ) throws(BatchLossError) -> Int {
     // Concrete types, so that the loop is compiled for each and not run through witness tables.
     let raw = UnsafeRawPointer(labels.baseAddress ?? UnsafePointer(bitPattern: MemoryLayout<Label>.alignment)!)
-    let plan = Plan(count: labels.count, classes: classes, columns: columns, ignored: ignoring)
+    let plan = Plan(count: labels.count, classes: classes, columns: columns, ignored: ignoring, engine: engine)
     switch (Label.bitWidth, Label.isSigned) {
     case (8, true): return try plan.convert(raw.assumingMemoryBound(to: Int8.self))
     case (8, false): return try plan.convert(raw.assumingMemoryBound(to: UInt8.self))
@@ -28,16 +29,28 @@ enum ClassLabels {
     let classes: UnsafeMutablePointer<Int32>
     let columns: Int
     let ignored: Int?
+    let engine: Engine
 
     @inline(__always)
     func convert<Label: FixedWidthInteger>(_ labels: UnsafePointer<Label>) throws(BatchLossError) -> Int {
+      let blocks = BlockPartition(of: count, blockSize: 16384)
+      let found = engine.sum(overBlocks: blocks.blocks) { block, _ in convert(labels, blocks[block]) }
+      guard found.sum == 0 else { throw mistake(in: labels) }
+      return found.active
+    }
+
+    /// How many rows of a block are not ignored, and a sum that is not 0 where a label is no class.
+    @inline(__always)
+    private func convert<Label: FixedWidthInteger>(_ labels: UnsafePointer<Label>, _ rows: Range<Int>)
+      -> PartialSums
+    {
       let limit = Int64(columns) - 1
       var ignoredCount = 0
       // Of numbers one of which is negative where a label is no class: gathered without a comparison, so that vectors
       // of every instruction set do it. Which label is wrong is looked for once it is known that one is.
       var signs: Int64 = 0
       if let ignored = ignored.flatMap({ Label(exactly: $0) }) {
-        for row in 0..<count {
+        for row in rows {
           let label = Int64(clamping: labels[row])
           let isIgnored = labels[row] == ignored
           ignoredCount &+= isIgnored ? 1 : 0
@@ -45,14 +58,13 @@ enum ClassLabels {
           classes[row] = isIgnored ? -1 : Int32(truncatingIfNeeded: label)
         }
       } else {
-        for row in 0..<count {
+        for row in rows {
           let label = Int64(clamping: labels[row])
           signs |= label | (limit &- label)
           classes[row] = Int32(truncatingIfNeeded: label)
         }
       }
-      guard signs < 0 else { return count - ignoredCount }
-      throw mistake(in: labels)
+      return PartialSums(sum: signs < 0 ? 1 : 0, active: rows.count - ignoredCount)
     }
 
     /// The error that names the first label that is no class.

@@ -34,7 +34,7 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
     defer { engine.giveBack(indices) }
     let classes = indices.buffer(of: Int32.self, count: logits.rows)
     let count = try ClassLabels.convert(
-      labels, to: classes, columns: logits.columns, ignoring: loss.ignoreIndex)
+      labels, to: classes, columns: logits.columns, ignoring: loss.ignoreIndex, engine: engine)
     var weight = Double(count)
     if classWeights != nil || weights != nil {
       weight = kernels.labelWeight(
