@@ -211,7 +211,7 @@ package struct TripletKernels<Scalar: KernelScalar>: Sendable {
   package typealias Hardest = @Sendable (_ tile: HardestTile<Scalar>) -> Void
   /// Fills in the thresholds of the positives in the order of their columns.
   package typealias Thresholds = @Sendable (_ row: TripletRow<Scalar>, _ margin: Scalar) -> Void
-  /// Sorts the thresholds where they are few and none is NaN; false, with nothing done, where that is not so.
+  /// Sorts the thresholds where they are few and none is NaN; false, with nothing sorted, where that is not so.
   package typealias SortFew = @Sendable (_ row: TripletRow<Scalar>) -> Bool
   /// All triplets of an anchor; `weights` receives ∂/∂d.
   package typealias Row =

@@ -16,7 +16,7 @@ public final class Engine: Sendable {
   public struct Configuration: Hashable, Sendable {
     /// How many blocks are worked on at the same time.
     public let workerCount: Int
-    /// How many bytes of intermediate results a call may hold, all workers together, before it streams or
+    /// How many bytes of intermediate results a call may hold, all workers together and padding aside, before it streams or
     /// recomputes them instead. Results are the same to the accuracy stated for the loss.
     public let workspaceBudget: Int
 

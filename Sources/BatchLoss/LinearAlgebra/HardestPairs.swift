@@ -30,7 +30,8 @@ struct HardestPairs<Scalar: LossScalar> {
 
   private var rows: PackedRows<Scalar> { tile.queries }
   private var pairs: Int { (rows.columns + 1) / 2 }
-  private var pairStride: Int { (pairs + 15) & ~15 }
+  private var pairStride: Int { Self.pairStride(rows.columns) }
+  private static func pairStride(_ columns: Int) -> Int { ((columns + 1) / 2 + 15) & ~15 }
   private var paddedRows: Int { Self.padded(rows.rows) }
   private static func padded(_ rows: Int) -> Int {
     (rows + ScreeningTile.panelColumns - 1) / ScreeningTile.panelColumns * ScreeningTile.panelColumns
@@ -47,7 +48,7 @@ struct HardestPairs<Scalar: LossScalar> {
     blockSize = TileSweep<Scalar>.blockSize(count)
     schedule = TileSchedule(symmetric: BlockPartition(of: count, blockSize: blockSize).blocks)
     let padded = Self.padded(count)
-    let stride = ((columns + 1) / 2 + 15) & ~15
+    let stride = Self.pairStride(columns)
     rowPairs = arena.array(of: Int32.self, padded * stride)
     panels = arena.array(of: Int32.self, padded * stride)
     errors = arena.array(of: Double.self, padded)
@@ -64,7 +65,7 @@ struct HardestPairs<Scalar: LossScalar> {
     negatives = list(&arena)
   }
 
-  /// Looks at all pairs. False where that does not serve: numbers that are not finite, rows that are all equal, or so many
+  /// Looks at all pairs. False where that does not serve: numbers that are not finite or tiny, rows that are all equal, or so many
   /// partners at like distances that the exact ones of all pairs cost less.
   func find() -> Bool {
     var longest = 0.0
@@ -73,8 +74,11 @@ struct HardestPairs<Scalar: LossScalar> {
       guard square.isFinite else { return false }
       longest = max(longest, square)
     }
+    // Squares of tiny numbers have lost digits that the bound counts on.
+    guard longest >= Double(max(1, rows.columns)) * Double(Scalar.leastNormalMagnitude) * 0x1p24 else {
+      return false
+    }
     let factor = Scalar(Self.radius / longest.squareRoot())
-    guard factor.isNormal else { return false }
     quantize(factor)
     prepareLists()
     sweep()

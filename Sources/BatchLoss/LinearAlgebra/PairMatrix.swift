@@ -13,11 +13,10 @@ struct PairMatrix<Scalar: LossScalar> {
 
   private var rows: Int { tile.queries.rows }
   private var stride: Int { Self.stride(rows) }
-  private var blocks: BlockPartition { BlockPartition(of: rows, blockSize: Self.blockSize(rows)) }
+  private var blocks: BlockPartition { BlockPartition(of: rows, blockSize: TileSweep<Scalar>.blockSize(rows)) }
 
   /// Columns that are summed over in one product for the gradient.
   private static var depth: Int { 512 }
-  private static func blockSize(_ rows: Int) -> Int { rows >= 2048 ? 256 : rows >= 512 ? 128 : 64 }
   /// Whole vectors, and one more, so that the rows do not all fall on the same lines of a cache.
   private static func stride(_ rows: Int) -> Int { (rows + 31) & ~15 }
 

@@ -10,7 +10,7 @@ func tripletThresholds<V: KernelVector>(_ row: TripletRow<V.Lane>, _ margin: V.L
 }
 
 /// Sorts a few thresholds: each goes to the place that as many others come before, which has no branch to mispredict.
-/// False, with nothing done, where they are many or one is NaN.
+/// False, with nothing sorted, where they are many or one is NaN.
 @inline(never)
 func sortFewThresholds<V: KernelVector>(_ row: TripletRow<V.Lane>, as: V.Type) -> Bool {
   let (zero, one) = (V(lane: 0), V(lane: 1))
@@ -38,7 +38,7 @@ func sortFewThresholds<V: KernelVector>(_ row: TripletRow<V.Lane>, as: V.Type) -
       let comes = (value .< numbers) .| ((value .== numbers) .& (place .< V.ramp))
       before = before + zero.replacing(with: one, where: comes)
     }
-    for other in end..<max(end, count) {
+    for other in end..<count {
       before = before + zero.replacing(with: one, where: V(lane: values[other]) .< numbers)
     }
     for lane in 0..<(end - index) { row.sorted[Int(widen(before[lane]))] = values[index + lane] }

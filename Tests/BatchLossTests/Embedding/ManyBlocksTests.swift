@@ -184,6 +184,25 @@ import Testing
     try checkNearTies(Float.self, .euclidean, rows: rows)
   }
 
+  /// Numbers whose squares lose digits. Powers of two change no choice, and by them costs are known.
+  @Test func hardestTripletsOfTinyRows() throws {
+    let (rows, columns) = (300, 16)
+    var samples = Samples(17)
+    let x = samples.numbers(rows * columns).map { Float($0) }
+    let labels = samples.labels(rows, below: 60)
+    let plain = try TripletLoss(margin: 0, mining: .batchHard).evaluate(
+      x.matrix(columns: columns), labels: labels.span, reduction: .sum)
+    for exponent in [-40, -55, -60, -64] {
+      let scale = Float(sign: .plus, exponent: exponent, significand: 1)
+      let small = x.map { $0 * scale }
+      let result = try TripletLoss(margin: 0, mining: .batchHard).evaluate(
+        small.matrix(columns: columns), labels: labels.span, reduction: .sum)
+      // Distances are sums in float32 before they are in float64.
+      let limit = exponent < -60 ? 1e-2 : 1e-5
+      #expect(relativeError(result.cost.sum / Double(scale), plain.cost.sum) < limit, "2^\(exponent)")
+    }
+  }
+
   // MARK: Batch-all by ranks
 
   @Test func allTripletsNearAndFar() throws {
