@@ -55,7 +55,7 @@ public final class Engine: Sendable {
   public init(configuration: Configuration) {
     self.configuration = configuration
     // Where workers outnumber processors, those that wait awake would be in the way of those that work.
-    team = WorkerTeam(patience: configuration.workerCount <= Processor.activeCount ? 200_000 : 0)
+    team = WorkerTeam(patience: configuration.workerCount <= Processor.activeCount ? 1_000_000 : 0)
   }
 
   /// How many times scratch memory had to be allocated or enlarged since the engine was made.
