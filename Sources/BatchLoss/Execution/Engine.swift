@@ -16,8 +16,8 @@ public final class Engine: Sendable {
   public struct Configuration: Hashable, Sendable {
     /// How many blocks are worked on at the same time.
     public let workerCount: Int
-    /// How many bytes of intermediate results a call may hold, all workers together and padding aside, before it streams or
-    /// recomputes them instead. Results are the same to the accuracy stated for the loss.
+    /// How many bytes of intermediate results a call may hold, all workers together and padding aside, before it
+    /// streams or recomputes them instead. Results are the same to the accuracy stated for the loss.
     public let workspaceBudget: Int
 
     /// A configuration; by default one worker for each active processor and 256 MiB.

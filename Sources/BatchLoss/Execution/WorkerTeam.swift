@@ -25,8 +25,9 @@ final class WorkerTeam: Sendable {
 
   init(patience: UInt64) { self.patience = patience }
 
-  /// Calls `work` on this thread and on `helpers` others at the same time; returns when all are done. `work` must be right
-  /// whoever takes part: helpers come late or not at all where the system is busy, and more of them where more are awake.
+  /// Calls `work` on this thread and on `helpers` others at the same time; returns when all are done. `work` must be
+  /// right whoever takes part: helpers come late or not at all where the system is busy, and more of them where more
+  /// are awake.
   /// - Returns: False, with nothing done, where the team works for another caller.
   func run(helpers: Int, _ work: () -> Void) -> Bool {
     guard isTaken.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else {

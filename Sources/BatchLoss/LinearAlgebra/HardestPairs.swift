@@ -1,12 +1,12 @@
 import BatchLossKernelInterface
 
-/// The farthest row of the same class and the nearest of another one, for every row of a batch, found without distances of
-/// all pairs in the scalar type.
+/// The farthest row of the same class and the nearest of another one, for every row of a batch, found without distances
+/// of all pairs in the scalar type.
 ///
 /// Rows are rounded to integers of 16 bits, whose products take half the time of `Float`. With q = σ·x − e the product of
-/// two rows is known within ‖e‖·(2·‖σx‖ + ‖e‖), some 2·10⁻⁴ of the longest row's square at 128 columns. Every partner that
-/// can be the hardest one within that is kept, and of several the distances are computed from the rows themselves. So
-/// the choice is that of exact distances; the lowest row wins among equals.
+/// two rows is known within ‖e‖·(2·‖σx‖ + ‖e‖), some 2·10⁻⁴ of the longest row's square at 128 columns. Every partner
+/// that can be the hardest one within that is kept, and of several the distances are computed from the rows themselves.
+/// So the choice is that of exact distances; the lowest row wins among equals.
 struct HardestPairs<Scalar: LossScalar> {
   private let tile: PairTile<Scalar>
   private let kernels: ScreeningKernels<Scalar>
@@ -65,8 +65,8 @@ struct HardestPairs<Scalar: LossScalar> {
     negatives = list(&arena)
   }
 
-  /// Looks at all pairs. False where that does not serve: numbers that are not finite or tiny, rows that are all equal, or so many
-  /// partners at like distances that the exact ones of all pairs cost less.
+  /// Looks at all pairs. False where that does not serve: numbers that are not finite or tiny, rows that are all equal,
+  /// or so many partners at like distances that the exact ones of all pairs cost less.
   func find() -> Bool {
     var longest = 0.0
     for row in 0..<rows.rows {

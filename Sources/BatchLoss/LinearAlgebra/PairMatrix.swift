@@ -2,9 +2,9 @@ import BatchLossKernelInterface
 
 /// The distances of all rows of a matrix from each other, held at once, and what a loss makes of them.
 ///
-/// That takes half the products of a ``RowSweep``: a distance is computed for both of its rows, and what (i, j) and (j, i)
-/// add to the gradient is put together before one product. Blocks depend on the shape alone, and a row of a gradient
-/// is written by one worker.
+/// That takes half the products of a ``RowSweep``: a distance is computed for both of its rows, and what (i, j) and
+/// (j, i) add to the gradient is put together before one product. Blocks depend on the shape alone, and a row of a
+/// gradient is written by one worker.
 struct PairMatrix<Scalar: LossScalar> {
   let tile: PairTile<Scalar>
   let engine: Engine

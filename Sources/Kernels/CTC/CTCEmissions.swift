@@ -1,6 +1,6 @@
 import BatchLossFormulas
-import BatchLossKernelInterface
 import BatchLossInstructions
+import BatchLossKernelInterface
 
 /// How far ahead labels that lie far apart are asked for.
 private let ctcFramesAhead = 4

@@ -1,6 +1,6 @@
 import BatchLossFormulas
-import BatchLossKernelInterface
 import BatchLossInstructions
+import BatchLossKernelInterface
 
 private typealias Doubles = SIMD8<Double>
 

@@ -106,13 +106,6 @@ func screeningKernels<V: KernelVector>(of vector: V.Type) -> ScreeningKernels<V.
   #endif
 
   @inline(__always)
-  private func converted(_ x: Integers) -> Numbers {
-    Numbers(
-      Float(x[0]), Float(x[1]), Float(x[2]), Float(x[3]), Float(x[4]), Float(x[5]), Float(x[6]), Float(x[7]),
-      Float(x[8]), Float(x[9]), Float(x[10]), Float(x[11]), Float(x[12]), Float(x[13]), Float(x[14]), Float(x[15]))
-  }
-
-  @inline(__always)
   private func load(_ source: UnsafePointer<Int32>) -> Integers {
     UnsafeRawPointer(source).loadUnaligned(as: Integers.self)
   }
@@ -129,7 +122,7 @@ func screeningKernels<V: KernelVector>(of vector: V.Type) -> ScreeningKernels<V.
     func finish(_ row: Int, _ half: Int, _ products: Integers) {
       let column = first + 16 * half
       let norms = Numbers(repeating: tile.rowNorms[row]) + Numbers.load(tile.columnNorms + column)
-      Numbers.multiplyAdd(Numbers(repeating: -2), converted(products), norms)
+      Numbers.multiplyAdd(Numbers(repeating: -2), Numbers.converting(products), norms)
         .store(tile.squares + row * tile.stride + column)
     }
     #if BATCHLOSS_X86_V4
@@ -243,7 +236,9 @@ func screeningKernels<V: KernelVector>(of vector: V.Type) -> ScreeningKernels<V.
     var column = 0
     while column < tile.columns {
       let (square, labels) = (Numbers.load(squares + column), Numbers.load(tile.columnLabels + column))
-      if isAny((labels .== label) .& (least .<= square)) { addToRow(row, column, tile, isPositive: true) }
+      if Numbers.count((labels .== label) .& (least .<= square)) > 0 {
+        addToRow(row, column, tile, isPositive: true)
+      }
       column += Numbers.laneCount
     }
   }
@@ -257,7 +252,9 @@ func screeningKernels<V: KernelVector>(of vector: V.Type) -> ScreeningKernels<V.
     var column = 0
     while column < tile.columns {
       let (square, labels) = (Numbers.load(squares + column), Numbers.load(tile.columnLabels + column))
-      if isAny(.!(labels .== label) .& (square .<= most)) { addToRow(row, column, tile, isPositive: false) }
+      if Numbers.count(.!(labels .== label) .& (square .<= most)) > 0 {
+        addToRow(row, column, tile, isPositive: false)
+      }
       column += Numbers.laneCount
     }
   }
@@ -289,7 +286,7 @@ func screeningKernels<V: KernelVector>(of vector: V.Type) -> ScreeningKernels<V.
     let least = Numbers.load(UnsafePointer(list.best + column)) - Numbers(repeating: tile.margin)
     for row in 0..<tile.rows {
       let square = Numbers.load(UnsafePointer(tile.squares + (row * tile.stride + column)))
-      if isAny((labels .== Numbers(repeating: tile.rowLabels[row])) .& (least .<= square)) {
+      if Numbers.count((labels .== Numbers(repeating: tile.rowLabels[row])) .& (least .<= square)) > 0 {
         addToColumns(row, column, lanes, tile, list, isPositive: true)
       }
     }
@@ -301,7 +298,7 @@ func screeningKernels<V: KernelVector>(of vector: V.Type) -> ScreeningKernels<V.
     let most = Numbers(repeating: tile.margin) - Numbers.load(UnsafePointer(list.best + column))
     for row in 0..<tile.rows {
       let square = Numbers.load(UnsafePointer(tile.squares + (row * tile.stride + column)))
-      if isAny(.!(labels .== Numbers(repeating: tile.rowLabels[row])) .& (square .<= most)) {
+      if Numbers.count(.!(labels .== Numbers(repeating: tile.rowLabels[row])) .& (square .<= most)) > 0 {
         addToColumns(row, column, lanes, tile, list, isPositive: false)
       }
     }
@@ -323,14 +320,11 @@ func screeningKernels<V: KernelVector>(of vector: V.Type) -> ScreeningKernels<V.
   private func raise(_ list: ScreeningList, _ row: Int, _ lanes: Int, _ scores: Numbers, _ margin: Float) -> Bool {
     let best = Numbers.load(UnsafePointer(list.best + row))
     let reaches = (best - Numbers(repeating: margin) .<= scores) .& (Numbers(repeating: -.infinity) .< scores)
-    guard isAny(reaches) else { return false }
+    guard Numbers.count(reaches) > 0 else { return false }
     var isRaised = false
     for lane in 0..<lanes where raise(list, row + lane, scores[lane], margin) { isRaised = true }
     return isRaised
   }
-
-  @inline(__always)
-  private func isAny(_ mask: Numbers.Mask) -> Bool { Numbers.count(mask) > 0 }
 
   @inline(never)
   private func addToRow(_ row: Int, _ column: Int, _ tile: ScreeningTile, isPositive: Bool) {

@@ -175,8 +175,13 @@ extension SIMD16: KernelVector where Scalar == Float {
 
   @inline(__always)
   static func load(converting source: UnsafePointer<Int32>) -> Self {
-    let x = UnsafeRawPointer(source).loadUnaligned(as: SIMD16<Int32>.self)
-    return Self(
+    converting(UnsafeRawPointer(source).loadUnaligned(as: SIMD16<Int32>.self))
+  }
+
+  /// Integers as numbers.
+  @inline(__always)
+  static func converting(_ x: SIMD16<Int32>) -> Self {
+    Self(
       Float(x[0]), Float(x[1]), Float(x[2]), Float(x[3]), Float(x[4]), Float(x[5]), Float(x[6]), Float(x[7]),
       Float(x[8]), Float(x[9]), Float(x[10]), Float(x[11]),
       Float(x[12]), Float(x[13]), Float(x[14]), Float(x[15]))

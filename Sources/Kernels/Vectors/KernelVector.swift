@@ -1,6 +1,6 @@
 import BatchLossFormulas
-import BatchLossKernelInterface
 import BatchLossInstructions
+import BatchLossKernelInterface
 
 #if BATCHLOSS_X86_V3 || BATCHLOSS_X86_V4
   import _Builtin_intrinsics.intel

@@ -23,8 +23,11 @@ import BatchLossKernelInterface
 ///   without valid triplets costs 0 with gradient 0.
 /// - NaN in a row that is the anchor of a triplet makes the cost NaN. Given triplets have
 ///   nothing to do with each other: NaN spoils the gradient of its own alone.
-/// - Memory beside inputs and outputs: a copy of the embeddings and the distances of some hundred anchors. The
-///   bits do not depend on the worker count.
+/// - `.batchHard` chooses by exact distances, as far as the embeddings' scalar type holds them; where rows repeat or
+///   numbers are tiny, and on processors without AVX2, by those of a matrix product.
+/// - Memory beside inputs and outputs: two copies of the embeddings; for `.batchSemiHard` and `.batchAll` also
+///   rows² distances where they fit the engine's workspace budget, else those of some hundred anchors. The bits do
+///   not depend on the worker count.
 public struct TripletLoss: Hashable, Sendable {
   /// Where triplets come from.
   public enum Mining: String, Hashable, Sendable, CaseIterable {
