@@ -6,10 +6,52 @@ import BatchLossKernelInterface
 ///
 /// A loop of its own, because with every other option in it the one of `generalSegmentSums` takes twice the
 /// instructions of the plain one.
-@inline(never)
+@inline(__always)
 func smoothedSegmentSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
   _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?, as: V.Type
+) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
+  if arguments.classWeights == nil {
+    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, NoWeights.self, as: V.self)
+  } else if arguments.hasZeroClassWeight || SoftmaxPlan.segments(arguments.columns) > 1 {
+    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, AnyWeights.self, as: V.self)
+  } else {
+    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, PositiveWeights.self, as: V.self)
+  }
+}
+
+/// What a loop has to do about class weights, known when it is compiled.
+private protocol ClassWeighting {
+  static var areGiven: Bool { get }
+  static var mayBeZero: Bool { get }
+  /// Whether their sum over a segment is not that of all.
+  static var areAdded: Bool { get }
+}
+
+private enum NoWeights: ClassWeighting {
+  static var areGiven: Bool { false }
+  static var mayBeZero: Bool { false }
+  static var areAdded: Bool { false }
+}
+
+/// Of rows of one segment.
+private enum PositiveWeights: ClassWeighting {
+  static var areGiven: Bool { true }
+  static var mayBeZero: Bool { false }
+  static var areAdded: Bool { false }
+}
+
+private enum AnyWeights: ClassWeighting {
+  static var areGiven: Bool { true }
+  static var mayBeZero: Bool { true }
+  static var areAdded: Bool { true }
+}
+
+@inline(never)
+private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
+  _: Weights.Type, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   let zero = V(lane: 0)
   let size = SoftmaxPlan.segment(arguments.columns)
@@ -18,7 +60,6 @@ func smoothedSegmentSums<V: KernelVector>(
   let smoothing = arguments.labelSmoothing / Double(arguments.columns)
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
   let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
-  let hasClassWeights = arguments.classWeights != nil
   let classWeights = arguments.classWeights.map { $0 + start } ?? source
 
   // The waiting row.
@@ -31,7 +72,7 @@ func smoothedSegmentSums<V: KernelVector>(
 
   @inline(__always)
   func gradient(_ index: Int, _ lanes: Int) -> V {
-    let target = hasClassWeights ? loadLanes(classWeights + index, lanes, as: V.self) * targetScale : targetScale
+    let target = Weights.areGiven ? loadLanes(classWeights + index, lanes, as: V.self) * targetScale : targetScale
     return V.multiplyAdd(loadLanes(waitingExponentials + index, lanes, as: V.self), scale, target)
   }
 
@@ -48,11 +89,13 @@ func smoothedSegmentSums<V: KernelVector>(
       let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
       let e = V.exp(ofSummand: shifted)
       sum = sum + e
-      if hasClassWeights {
+      if Weights.areGiven {
         let weight = loadLanes(classWeights + index, lanes, as: V.self)
-        // A weight of 0 counts 0 even on −∞.
-        linear = linear + (weight * shifted).replacing(with: zero, where: weight .== zero)
-        weights = weights + weight
+        // A weight of 0 counts 0 even on −∞, which is what lies beyond the row's end.
+        let masks = Weights.mayBeZero || lanes < V.laneCount
+        let counted = masks ? shifted.replacing(with: zero, where: weight .== zero) : shifted
+        linear = V.multiplyAdd(weight, counted, linear)
+        if Weights.areAdded { weights = weights + weight }
       } else if lanes < V.laneCount {
         linear = linear + zero.replacing(with: shifted, where: V.first(lanes))
       } else {
@@ -85,8 +128,9 @@ func smoothedSegmentSums<V: KernelVector>(
       step(index, count - index)
       flush()
     }
+    if !Weights.areAdded { result.targetSum = Weights.areGiven ? arguments.classWeightSum : Double(count) }
     result.linear *= smoothing
-    result.targetSum = smoothing * (hasClassWeights ? result.targetSum : Double(count))
+    result.targetSum *= smoothing
     result.nextLargest = ahead.largest(largest, end: count)
   }
   if isWaiting {

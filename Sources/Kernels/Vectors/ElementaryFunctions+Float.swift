@@ -1,5 +1,9 @@
 import BatchLossFormulas
 
+#if BATCHLOSS_X86_V4
+  import _Builtin_intrinsics.intel
+#endif
+
 // exp, log and their relatives for 16 floats. Coefficients: Scripts/derive_polynomials.py. Largest errors
 // over every float, measured: docs/numerics.md.
 
@@ -83,21 +87,53 @@ extension SIMD16 where Scalar == Float {
     return multiplyAdd(expMinusOne(reduced: r), power, power)
   }
 
-  @inline(__always)
-  static func exp(ofSummand x: Self) -> Self {
-    // As above, with ln 2 in one piece: the error grows with n, which the factor 2ⁿ more than makes up for.
-    let limited = maximum(x, Self(repeating: -88))
-    let shift = Self(repeating: roundingShift + 127)
-    let shifted = multiplyAdd(limited, Self(repeating: 0x1.715476p0), shift)
-    let power = unsafeBitCast(
-      unsafeBitCast(shifted, to: SIMD16<Int32>.self) &<< SIMD16<Int32>(repeating: 23), to: Self.self)
-    let r = multiplyAdd(shifted - shift, Self(repeating: -0x1.62e430p-1), limited)
-    var slope = multiplyAdd(Self(repeating: 0x1.0fa826p-7), r, Self(repeating: 0x1.573a68p-5))
-    slope = multiplyAdd(slope, r, Self(repeating: 0x1.555a6ap-3))
-    slope = multiplyAdd(slope, r, Self(repeating: 0x1.fffdc6p-2))
-    slope = multiplyAdd(slope, r, Self(repeating: 0x1.fffff6p-1))
-    return multiplyAdd(slope, r * power, power)
-  }
+  #if BATCHLOSS_X86_V4
+    /// The bits of 2^(j/32) less those of j in thirty-seconds: what is missing when j has been moved to the top of the
+    /// significand, and 127 to the exponent.
+    @inline(__always)
+    private static var powersOfTwo: (Self, Self) {
+      let low = SIMD16<UInt32>(
+        0, 0xfffecd87, 0xfffdaac3, 0xfffc980f, 0xfffb95c2, 0xfffaa43a, 0xfff9c3d3, 0xfff8f4f0,
+        0xfff837f0, 0xfff78d3a, 0xfff6f532, 0xfff67043, 0xfff5fed7, 0xfff5a15b, 0xfff5583f, 0xfff523f6)
+      let high = SIMD16<UInt32>(
+        0xfff504f3, 0xfff4fbaf, 0xfff508a4, 0xfff52c4d, 0xfff5672a, 0xfff5b9be, 0xfff6248c, 0xfff6a81e,
+        0xfff744fd, 0xfff7fbb8, 0xfff8ccdf, 0xfff9b907, 0xfffac0c7, 0xfffbe4ba, 0xfffd257d, 0xfffe83b3)
+      return (unsafeBitCast(low, to: Self.self), unsafeBitCast(high, to: Self.self))
+    }
+
+    @inline(__always)
+    static func exp(ofSummand x: Self) -> Self {
+      // x = n·ln 2 / 32 + r, with ln 2 in one piece: the error grows with n, which the factor more than makes up for.
+      // Two registers hold 2^(j/32), so that a parabola is enough for eʳ. At −88.03 all bits of the factor are 0.
+      let limited = maximum(x, Self(repeating: -88.03))
+      let shift = Self(repeating: roundingShift + 127 * 32)
+      let shifted = multiplyAdd(limited, Self(repeating: 0x1.715476p5), shift)
+      let bits = unsafeBitCast(shifted, to: SIMD16<UInt32>.self)
+      let (low, high) = powersOfTwo
+      let missing = _mm512_permutex2var_ps(low, unsafeBitCast(shifted, to: SIMD8<Int64>.self), high)
+      let power = unsafeBitCast(
+        (bits &<< SIMD16<UInt32>(repeating: 18)) &+ unsafeBitCast(missing, to: SIMD16<UInt32>.self), to: Self.self)
+      let r = multiplyAdd(shifted - shift, Self(repeating: -0x1.62e430p-6), limited)
+      let slope = multiplyAdd(Self(repeating: 0x1.fffffep-2), r, Self(repeating: 0x1.0000f6p0))
+      return multiplyAdd(slope, r * power, power)
+    }
+  #else
+    @inline(__always)
+    static func exp(ofSummand x: Self) -> Self {
+      // As above, with ln 2 in one piece: the error grows with n, which the factor 2ⁿ more than makes up for.
+      let limited = maximum(x, Self(repeating: -88))
+      let shift = Self(repeating: roundingShift + 127)
+      let shifted = multiplyAdd(limited, Self(repeating: 0x1.715476p0), shift)
+      let power = unsafeBitCast(
+        unsafeBitCast(shifted, to: SIMD16<Int32>.self) &<< SIMD16<Int32>(repeating: 23), to: Self.self)
+      let r = multiplyAdd(shifted - shift, Self(repeating: -0x1.62e430p-1), limited)
+      var slope = multiplyAdd(Self(repeating: 0x1.0fa826p-7), r, Self(repeating: 0x1.573a68p-5))
+      slope = multiplyAdd(slope, r, Self(repeating: 0x1.555a6ap-3))
+      slope = multiplyAdd(slope, r, Self(repeating: 0x1.fffdc6p-2))
+      slope = multiplyAdd(slope, r, Self(repeating: 0x1.fffff6p-1))
+      return multiplyAdd(slope, r * power, power)
+    }
+  #endif
 
   @inline(__always)
   public static func expMinusOne(_ x: Self) -> Self {
