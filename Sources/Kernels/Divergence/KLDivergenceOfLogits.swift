@@ -138,7 +138,7 @@ private func klDivergenceSums<V: KernelVector>(
   @inline(__always)
   func targetStep(_ index: Int, _ lanes: Int) -> (exponential: V, difference: V) {
     let du = loadLanes(target + index, lanes, padding: -.infinity, as: V.self) - targetShift
-    let f = V.exp(nonPositive: du * scale)
+    let f = V.exp(ofSummand: du * scale)
     storeLanes(f, targetExponentials + index, lanes)
     targetSum = targetSum + f
     largestTarget = .maximum(largestTarget, loadLanes(nextTarget + index, lanes, padding: -.infinity, as: V.self))
@@ -147,7 +147,7 @@ private func klDivergenceSums<V: KernelVector>(
   @inline(__always)
   func inputStep(_ index: Int, _ lanes: Int, _ target: (exponential: V, difference: V)) {
     let dx = loadLanes(input + index, lanes, padding: -.infinity, as: V.self) - inputShift
-    let e = V.exp(nonPositive: dx * scale)
+    let e = V.exp(ofSummand: dx * scale)
     storeLanes(e, inputExponentials + index, lanes)
     inputSum = inputSum + e
     let difference = (target.difference - dx).replacing(with: zero, where: target.exponential .== zero)
