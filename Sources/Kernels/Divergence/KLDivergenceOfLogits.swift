@@ -33,12 +33,23 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       let inputShift = ahead.isKnown ? ahead.input : largestElement(input, columns, as: V.self)
       let targetShift = ahead.isKnown ? ahead.target : largestElement(target, columns, as: V.self)
       let isLast = index + 1 == arguments.rows
-      let sums = klDivergenceSums(
-        input, target, columns, inputShift, targetShift, inverseTemperature, to: kept,
-        nextInput: isLast ? input : input + arguments.inputStride,
-        nextTarget: isLast ? target : target + arguments.targetStride, writing: waiting, arguments.streams,
-        as: V.self)
+      let nextInput = isLast ? input : input + arguments.inputStride
+      let nextTarget = isLast ? target : target + arguments.targetStride
+      var sums: KLDivergenceSums<V.Lane>
+      if inverseTemperature == 1 {
+        sums = klDivergenceSums(
+          input, target, columns, inputShift, targetShift, 1, to: kept, nextInput: nextInput,
+          nextTarget: nextTarget, writing: waiting, arguments.streams, UnitTemperature.self, as: V.self)
+      } else {
+        sums = klDivergenceSums(
+          input, target, columns, inputShift, targetShift, inverseTemperature, to: kept, nextInput: nextInput,
+          nextTarget: nextTarget, writing: waiting, arguments.streams, AnyTemperature.self, as: V.self)
+      }
       ahead = (sums.nextInput, sums.nextTarget, true)
+      if sums.product.isNaN {
+        sums.product = productWithoutZeros(
+          input, target, columns, inputShift, targetShift, inverseTemperature, in: kept, as: V.self)
+      }
       let shift = log(sums.input) - log(sums.target)
       let divergence = sums.product / sums.target + shift
       loss = weight * square * divergence
@@ -49,10 +60,9 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       waiting = KLDivergenceGradients(of: kept)
       waiting.input = inputGradient
       (waiting.inputFactor, waiting.targetFactor) = (V.Lane(outer / sums.input), V.Lane(-outer / sums.target))
-      waiting.outer = V.Lane(outer / sums.target)
-      waiting.scale = inverseTemperature
+      waiting.scale = -inverseTemperature
       // In two parts: it is up to 20, and the sum with it cancels where e^u is largest.
-      let offset = shift - divergence
+      let offset = divergence - shift
       waiting.offset = V.Lane(offset)
       waiting.rest = V.Lane(offset - Double(waiting.offset))
       if waiting.offset.isFinite {
@@ -77,39 +87,78 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
   /// `inputFactor`·e^x + `targetFactor`·e^u, where wanted.
   var input: UnsafeMutablePointer<Lane>?
   var (inputFactor, targetFactor): (Lane, Lane) = (0, 0)
-  /// `outer`·e^u·((u − x)·`scale` + `offset` + `rest`), where wanted.
+  /// `targetFactor`·e^u·((u − x)·`scale` + `offset` + `rest`), where wanted.
   var target: UnsafeMutablePointer<Lane>?
-  var (outer, scale, offset, rest): (Lane, Lane, Lane, Lane) = (0, 0, 0, 0)
+  var (scale, offset, rest): (Lane, Lane, Lane) = (0, 0, 0)
 
   init(of kept: KLDivergenceScratch<Lane>) { self.kept = kept }
 
+  /// `targetFactor`·e^u
   @inline(__always)
-  func inputGradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
+  func targetTerm<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
+    loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self) * V(lane: targetFactor)
+  }
+
+  @inline(__always)
+  func inputGradient<V: KernelVector>(_ targetTerm: V, _ index: Int, _ lanes: Int) -> V where V.Lane == Lane {
     V.multiplyAdd(
       loadLanes(UnsafePointer(kept.inputExponentials) + index, lanes, as: V.self), V(lane: inputFactor),
-      loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self) * V(lane: targetFactor))
+      targetTerm)
+  }
+
+  @inline(__always)
+  func targetGradient<V: KernelVector>(_ targetTerm: V, _ index: Int, _ lanes: Int) -> V where V.Lane == Lane {
+    let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
+    return targetTerm * (V.multiplyAdd(difference, V(lane: scale), V(lane: offset)) + V(lane: rest))
+  }
+
+  @inline(__always)
+  func inputGradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
+    inputGradient(targetTerm(index, lanes, as: V.self), index, lanes)
   }
 
   @inline(__always)
   func targetGradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
-    let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
-    let logarithm = V.multiplyAdd(difference, V(lane: scale), V(lane: offset)) + V(lane: rest)
-    return loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self) * V(lane: outer) * logarithm
+    targetGradient(targetTerm(index, lanes, as: V.self), index, lanes)
   }
 }
 
-/// Σ e^x, Σ e^u and Σ e^u·(u − x) of a row, relative to its shifts, and the maxima of the next one. The exponentials
-/// and the differences u − x are kept; a difference is 0 where e^u is, since a probability of 0 counts 0 whatever the
-/// other is. The gradients that wait are written, from their ends to their beginnings: see ``exponentialSum``.
+/// Σ e^x, Σ e^u and Σ e^u·(u − x) of a row, relative to its shifts, and the maxima of the next one.
+private typealias KLDivergenceSums<Lane: KernelScalar> = (
+  input: Double, target: Double, product: Double, nextInput: Lane, nextTarget: Lane
+)
+
+/// Whether logits are divided by a temperature, known when a loop is compiled.
+private protocol Tempering {
+  static func scaled<V: KernelVector>(_ difference: V, _ inverseTemperature: V) -> V
+}
+
+private enum UnitTemperature: Tempering {
+  @inline(__always)
+  static func scaled<V: KernelVector>(_ difference: V, _: V) -> V { difference }
+}
+
+private enum AnyTemperature: Tempering {
+  @inline(__always)
+  static func scaled<V: KernelVector>(_ difference: V, _ inverseTemperature: V) -> V {
+    difference * inverseTemperature
+  }
+}
+
+/// The sums of a row. The exponentials and the differences u − x are kept; a difference is finite where e^u is 0, since a
+/// probability of 0 counts 0 whatever the other is, except where that is 0 as well: see ``productWithoutZeros``. The
+/// gradients that wait are written, from their ends to their beginnings: see ``exponentialSum``.
 @inline(never)
-private func klDivergenceSums<V: KernelVector>(
+private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, _ inputShift: V.Lane,
   _ targetShift: V.Lane, _ inverseTemperature: V.Lane, to kept: KLDivergenceScratch<V.Lane>,
   nextInput: UnsafePointer<V.Lane>, nextTarget: UnsafePointer<V.Lane>,
-  writing waiting: KLDivergenceGradients<V.Lane>, _ streams: Bool, as: V.Type
-) -> (input: Double, target: Double, product: Double, nextInput: V.Lane, nextTarget: V.Lane) {
+  writing waiting: KLDivergenceGradients<V.Lane>, _ streams: Bool, _: Temperature.Type, as: V.Type
+) -> KLDivergenceSums<V.Lane> {
   let zero = V(lane: 0)
   let scale = V(lane: inverseTemperature)
+  // No difference is lower where e^u is not 0, because x is no larger than its shift.
+  let lowest = V(lane: V.lowestExponent / inverseTemperature)
   let (inputShift, targetShift) = (V(lane: inputShift), V(lane: targetShift))
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
   let (inputExponentials, targetExponentials) = (kept.inputExponentials, kept.targetExponentials)
@@ -119,6 +168,7 @@ private func klDivergenceSums<V: KernelVector>(
   var (inputSum, targetSum, productSum) = (zero, zero, zero)
 
   let (inputLines, targetLines) = klDivergenceEnds(waiting, columns, streams, as: V.self)
+  let haveSameLines = inputLines == targetLines
   let inputOutput = waiting.input ?? inputExponentials
   let targetOutput = waiting.target ?? targetExponentials
   @inline(__always)
@@ -134,11 +184,25 @@ private func klDivergenceSums<V: KernelVector>(
     waiting.targetGradient(place, V.laneCount, as: V.self).store(targetOutput + place, streams: streams)
   }
 
-  // Not exp(ofSummand:): the slope of a target is its probability times a difference that may be 40.
+  /// What both have in common once, where they are written at the same time.
+  @inline(__always)
+  func writeGradients(_ index: Int) {
+    guard haveSameLines else {
+      writeInputGradient(index)
+      writeTargetGradient(index)
+      return
+    }
+    let place = inputLines.end - V.laneCount - index
+    guard place >= inputLines.lead else { return }
+    let term = waiting.targetTerm(place, V.laneCount, as: V.self)
+    waiting.inputGradient(term, place, V.laneCount).store(inputOutput + place, streams: streams)
+    waiting.targetGradient(term, place, V.laneCount).store(targetOutput + place, streams: streams)
+  }
+
   @inline(__always)
   func targetStep(_ index: Int, _ lanes: Int) -> (exponential: V, difference: V) {
     let du = loadLanes(target + index, lanes, padding: -.infinity, as: V.self) - targetShift
-    let f = V.exp(ofSummand: du * scale)
+    let f = V.exp(ofSummand: Temperature.scaled(du, scale))
     storeLanes(f, targetExponentials + index, lanes)
     targetSum = targetSum + f
     largestTarget = .maximum(largestTarget, loadLanes(nextTarget + index, lanes, padding: -.infinity, as: V.self))
@@ -147,10 +211,11 @@ private func klDivergenceSums<V: KernelVector>(
   @inline(__always)
   func inputStep(_ index: Int, _ lanes: Int, _ target: (exponential: V, difference: V)) {
     let dx = loadLanes(input + index, lanes, padding: -.infinity, as: V.self) - inputShift
-    let e = V.exp(ofSummand: dx * scale)
+    let e = V.exp(ofSummand: Temperature.scaled(dx, scale))
     storeLanes(e, inputExponentials + index, lanes)
     inputSum = inputSum + e
-    let difference = (target.difference - dx).replacing(with: zero, where: target.exponential .== zero)
+    // NaN where both are −∞: of an operation with NaN, `maximum` yields its second operand.
+    let difference = V.maximum(lowest, target.difference - dx)
     storeLanes(difference, differences + index, lanes)
     productSum = V.multiplyAdd(target.exponential, difference, productSum)
     largestInput = .maximum(largestInput, loadLanes(nextInput + index, lanes, padding: -.infinity, as: V.self))
@@ -170,8 +235,7 @@ private func klDivergenceSums<V: KernelVector>(
     #if BATCHLOSS_X86_V4
       while index < end {
         inputStep(index, V.laneCount, targetStep(index, V.laneCount))
-        writeInputGradient(index)
-        writeTargetGradient(index)
+        writeGradients(index)
         prefetch(after: nextInput + index)
         prefetch(after: nextTarget + index)
         index += V.laneCount
@@ -205,6 +269,30 @@ private func klDivergenceSums<V: KernelVector>(
   result.product *= Double(inverseTemperature)
   (result.nextInput, result.nextTarget) = (largestInput.largest, largestTarget.largest)
   return result
+}
+
+/// Σ e^u·(u − x) where 0·∞ was in it: a probability of the target that is 0 in this format, where that of the input is as
+/// well. The kept differences become 0 there.
+@inline(never)
+private func productWithoutZeros<V: KernelVector>(
+  _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, _ inputShift: V.Lane,
+  _ targetShift: V.Lane, _ inverseTemperature: V.Lane, in kept: KLDivergenceScratch<V.Lane>, as: V.Type
+) -> Double {
+  let zero = V(lane: 0)
+  let (inputShift, targetShift) = (V(lane: inputShift), V(lane: targetShift))
+  var sum = 0.0
+  var index = 0
+  while index < columns {
+    let lanes = min(V.laneCount, columns - index)
+    let e = loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self)
+    let du = loadLanes(target + index, lanes, as: V.self) - targetShift
+    let dx = loadLanes(input + index, lanes, as: V.self) - inputShift
+    let difference = (du - dx).replacing(with: zero, where: e .== zero)
+    storeLanes(difference, kept.differences + index, lanes)
+    sum += (e * difference).total
+    index += lanes
+  }
+  return sum * widen(inverseTemperature)
 }
 
 /// Writes what of waiting gradients fills no whole line.
@@ -256,6 +344,6 @@ private func writeUnboundedGradient<V: KernelVector>(
     let e = loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self)
     let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
     let logarithm = V.multiplyAdd(difference, V(lane: waiting.scale), V(lane: waiting.offset))
-    return (e * V(lane: waiting.outer) * logarithm).replacing(with: V(lane: 0), where: e .== V(lane: 0))
+    return (e * V(lane: waiting.targetFactor) * logarithm).replacing(with: V(lane: 0), where: e .== V(lane: 0))
   }
 }

@@ -77,6 +77,9 @@ extension SIMD8 where Scalar == Double {
   }
 
   @inline(__always)
+  static var lowestExponent: Double { -709 }
+
+  @inline(__always)
   static var exponentShift: Double { roundingShift + 1023 }
 
   @inline(__always)

@@ -74,6 +74,9 @@ extension SIMD16 where Scalar == Float {
   }
 
   @inline(__always)
+  static var lowestExponent: Float { -88.03 }
+
+  @inline(__always)
   static var exponentShift: Float { roundingShift + 127 }
 
   @inline(__always)
@@ -104,8 +107,8 @@ extension SIMD16 where Scalar == Float {
     @inline(__always)
     static func exp(ofSummand x: Self) -> Self {
       // x = n·ln 2 / 32 + r, with ln 2 in one piece: the error grows with n, which the factor more than makes up for.
-      // Two registers hold 2^(j/32), so that a parabola is enough for eʳ. At −88.03 all bits of the factor are 0.
-      let limited = maximum(x, Self(repeating: -88.03))
+      // Two registers hold 2^(j/32), so that a parabola is enough for eʳ. At the lowest exponent all bits of the factor are 0.
+      let limited = maximum(x, Self(repeating: lowestExponent))
       let shift = Self(repeating: roundingShift + 127 * 32)
       let shifted = multiplyAdd(limited, Self(repeating: 0x1.715476p5), shift)
       let bits = unsafeBitCast(shifted, to: SIMD16<UInt32>.self)

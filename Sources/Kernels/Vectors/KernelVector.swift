@@ -35,6 +35,8 @@ protocol KernelVector: LossVector {
   /// terms within 2 ulp down to −10 and 4 ulp down to −87. A fifth fewer operations than
   /// ``LossVector/exp(nonPositive:)``.
   static func exp(ofSummand x: Self) -> Self
+  /// Below it, exponentials are 0.
+  static var lowestExponent: Lane { get }
 
   /// What `shift` of ``exp(_:shift:)`` is for N = 0.
   static var exponentShift: Lane { get }
