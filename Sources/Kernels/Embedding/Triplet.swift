@@ -48,7 +48,12 @@ func tripletTerms<V: KernelVector>(
 func givenTriplets<V: KernelVector>(_ arguments: inout TripletArguments<V.Lane>, as: V.Type) {
   let wantsGradient =
     arguments.anchorGradient != nil || arguments.positiveGradient != nil || arguments.negativeGradient != nil
+  let columns = arguments.columns
+  let distance = prefetchedRowsAhead(columns, as: V.self)
   for step in 0..<arguments.count + rowsAhead {
+    prefetchRow(arguments.anchors + (step + distance) * arguments.anchorStride, columns, as: V.self)
+    prefetchRow(arguments.positives + (step + distance) * arguments.positiveStride, columns, as: V.self)
+    prefetchRow(arguments.negatives + (step + distance) * arguments.negativeStride, columns, as: V.self)
     if step < arguments.count { givenTriplet(step, &arguments, as: V.self) }
     if wantsGradient && step >= rowsAhead { writeTriplet(step - rowsAhead, arguments, as: V.self) }
   }
