@@ -5,7 +5,9 @@ package typealias ElementaryFunctionKernel<Scalar: KernelScalar> =
     _ count: Int
   ) -> Void
 
-/// The elementary functions of formulas, for checks of their accuracy.
+/// The elementary functions of formulas and of sums of exponentials, for checks of their accuracy.
 package enum ElementaryFunction: String, CaseIterable, Sendable {
-  case exp, expOfNonPositive, expMinusOne, log, logOnePlus, logOnePlusFraction, tanh, softplus, sigmoid
+  case exp, expOfNonPositive, expOfSummand, expMinusOne
+  case log, logOnePlus, logOnePlusFraction
+  case tanh, softplus, sigmoid
 }

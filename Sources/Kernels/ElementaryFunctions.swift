@@ -10,6 +10,7 @@ func applyElementaryFunction<V: KernelVector>(
   switch function {
   case .exp: map(input, output, count) { V.exp($0) }
   case .expOfNonPositive: map(input, output, count) { V.exp(nonPositive: $0) }
+  case .expOfSummand: map(input, output, count) { V.exp(ofSummand: $0) }
   case .expMinusOne: map(input, output, count) { V.expMinusOne($0) }
   case .log: map(input, output, count) { V.log($0) }
   case .logOnePlus: map(input, output, count) { V.log(onePlus: $0) }

@@ -7,7 +7,7 @@ extension ElementaryFunction {
   /// The function by the C library in float64, whose error is far below what matters for `Float`.
   package func exact(_ x: Double) -> Double {
     switch self {
-    case .exp, .expOfNonPositive: Glibc.exp(x)
+    case .exp, .expOfNonPositive, .expOfSummand: Glibc.exp(x)
     case .expMinusOne: Glibc.expm1(x)
     case .log: Glibc.log(x)
     case .logOnePlus, .logOnePlusFraction: Glibc.log1p(x)
@@ -21,7 +21,7 @@ extension ElementaryFunction {
     /// The function by the C library in the 64-bit mantissa of the x87, the yardstick for `Double`.
     package func exact(_ x: Float80) -> Float80 {
       switch self {
-      case .exp, .expOfNonPositive: Glibc.exp(x)
+      case .exp, .expOfNonPositive, .expOfSummand: Glibc.exp(x)
       case .expMinusOne: Glibc.expm1(x)
       case .log: Glibc.log(x)
       case .logOnePlus, .logOnePlusFraction: Glibc.log1p(x)
@@ -35,7 +35,7 @@ extension ElementaryFunction {
   /// The arguments for which the function promises a value; NaN belongs to every domain.
   package var domain: ClosedRange<Double> {
     switch self {
-    case .expOfNonPositive: -Double.infinity...0
+    case .expOfNonPositive, .expOfSummand: -Double.infinity...0
     case .logOnePlusFraction: 0...1
     default: -Double.infinity...Double.infinity
     }
@@ -44,10 +44,13 @@ extension ElementaryFunction {
   /// Whether a result below the smallest normal number may be 0.
   package var flushesSubnormals: Bool {
     switch self {
-    case .expOfNonPositive, .softplus, .sigmoid: true
+    case .expOfNonPositive, .expOfSummand, .softplus, .sigmoid: true
     default: false
     }
   }
+
+  /// Whether results below ½ are terms of a sum near 1, whose errors in `Float` count in units of the last place of ½.
+  package var isTermOfSum: Bool { self == .expOfSummand }
 
   /// Whether f(−0) is −0.
   package var keepsNegativeZero: Bool {

@@ -31,13 +31,14 @@ extension WorstError where Scalar == Float {
   ) {
     let limit = 0x1p128
     let flushes = function.flushesSubnormals
+    let leastExponent: UInt64 = function.isTermOfSum ? 1022 : 1023 - 126
     for index in 0..<count {
       var (y, value) = (exact[index], Double(results[index]))
       if y > limit { y = limit }
       if y < -limit { y = -limit }
       if value > limit { value = limit }
       if value < -limit { value = -limit }
-      let exponent = max((y.bitPattern >> 52) & 0x7ff, 1023 - 126)
+      let exponent = max((y.bitPattern >> 52) & 0x7ff, leastExponent)
       // 1 / ulp(y)
       let scale = Double(bitPattern: (2046 + 23 - exponent) << 52)
       let error = abs(value - y) * scale

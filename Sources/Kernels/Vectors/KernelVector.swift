@@ -31,11 +31,11 @@ protocol KernelVector: LossVector {
   /// A non-temporal store; the address must be a multiple of 64.
   func stream(_ destination: UnsafeMutablePointer<Lane>)
 
-  /// eˣ for x ≤ 0, or little more, where it is a term of a sum near 1 or more: within 1.2·10⁻⁷ in `Float`, in relative
-  /// terms within 2 ulp down to −10 and 4 ulp down to −87. A fifth fewer operations than
-  /// ``LossVector/exp(nonPositive:)``.
+  /// eˣ for x ≤ 0, or little more, where it is a term of a sum near 1 or more: within 1.3·10⁻⁷ in `Float`. With fused
+  /// multiply-add within 2.1 ulp down to −10 and 4.4 ulp down to the least normal number, without within 70; below that
+  /// number anything from 0 to it. Fewer multiplications than ``LossVector/exp(nonPositive:)``.
   static func exp(ofSummand x: Self) -> Self
-  /// Below it, exponentials are 0.
+  /// From here on down, exponentials of summands are 0.
   static var lowestExponent: Lane { get }
 
   /// What `shift` of ``exp(_:shift:)`` is for N = 0.

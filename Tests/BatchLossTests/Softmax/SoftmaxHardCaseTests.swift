@@ -162,6 +162,21 @@ struct SoftmaxHardCaseTests {
     // Smoothing asks for something of every class.
     let smoothed = try run(rows: 1, columns: columns, logits, [1]) { $0.labelSmoothing = 0.1 }
     #expect(smoothed.cost.value == .infinity)
+    // But nothing of a class of weight 0, wherever in its vector and segment it is.
+    for weight in [0, 0.5] {
+      var classWeights = logits.map { $0 == -.infinity ? 0.0 : 1 }
+      classWeights[0] = weight
+      let outcome = try run(rows: 1, columns: columns, logits, [1]) {
+        $0.labelSmoothing = 0.1
+        $0.classWeights = classWeights
+      }
+      if weight == 0 {
+        #expect(abs(Double(outcome.losses[0]) - M_LN2 * (0.9 + 0.2 / Double(columns))) <= 4 * Float.unitRoundoff)
+      } else {
+        #expect(outcome.losses[0] == .infinity)
+      }
+      for column in 0..<columns where classWeights[column] == 0 { #expect(outcome.gradient[column] == 0) }
+    }
     // Probability 0 on a masked class costs nothing, more is infinite.
     var probabilities = [Double](repeating: 0, count: columns)
     (probabilities[1], probabilities[columns - 1]) = (0.5, 0.5)
