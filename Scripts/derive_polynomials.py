@@ -118,6 +118,7 @@ def log_residue(z: mpf) -> mpf:
 
 
 HALF_LN2 = mp.log(2) / 2 * mpf("1.0001")
+SIXTYFOURTH_LN2 = mp.log(2) / 64 * mpf("1.001")
 LOG_LOW, LOG_HIGH = mp.sqrt(mpf(1) / 2) - 1, mp.sqrt(mpf(2)) - 1
 S_HIGH = (LOG_HIGH / (2 + LOG_HIGH)) ** 2
 
@@ -139,6 +140,8 @@ FITS = [
         "(eʳ − 1 − r) / r² for |r| ≤ ln 2 / 2"),
     Fit("exponentialSlope", "Float", 4, -HALF_LN2, HALF_LN2, exp_slope, exp_slope_weight,
         "(eʳ − 1) / r for |r| ≤ ln 2 / 2"),
+    Fit("exponentialSlopeOfThirtySeconds", "Float", 1, -SIXTYFOURTH_LN2, SIXTYFOURTH_LN2, exp_slope,
+        lambda x: (abs(x) + mpf("1e-6")) / mp.exp(x), "(eʳ − 1) / r for |r| ≤ ln 2 / 64"),
     Fit("logarithmTail", "Float", 7, LOG_LOW, LOG_HIGH, log_tail, log_weight,
         "(log(1 + f) − f + f²/2) / f³ for √½ ≤ 1 + f ≤ √2"),
     Fit("logarithmSlope", "Float", 9, mpf(0), mpf(1), log_slope, lambda x: 1 / log_slope(x),
@@ -150,6 +153,12 @@ FITS = [
 ]
 
 
+def powers_of_two() -> list[int]:
+    """The bits of 2^(j/32) less 127 in the exponent and j at the top of the significand."""
+    words = [struct.unpack("I", struct.pack("f", float(mpf(2) ** (mpf(j) / 32))))[0] for j in range(32)]
+    return [(word - (127 << 23) - (j << 18)) & 0xFFFFFFFF for j, word in enumerate(words)]
+
+
 def main() -> None:
     for fit in FITS:
         coefficients, error = derive(fit)
@@ -158,6 +167,8 @@ def main() -> None:
         digits = 9 if fit.scalar == "Float" else 17
         for power, c in enumerate(coefficients):
             print(f"  {float(c):.{digits}g},  // x^{power}  {float(c).hex()}")
+    print("// Float.powersOfTwo: 2^(j/32) on AVX-512")
+    print("  " + ", ".join(f"0x{word:08x}" for word in powers_of_two()))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 #ifndef BATCHLOSS_INSTRUCTIONS_H
 #define BATCHLOSS_INSTRUCTIONS_H
 
-/// Asks for a cache line that will be read soon, into the second-level cache: there are fewer requests that a first level
-/// can wait for than bring a whole core's share of the memory. Any address will do; nothing is read.
+/// Asks for a cache line that will be read soon, into the second-level cache: the first level waits for few lines at a
+/// time, and has nearer ones to wait for. Any address will do; nothing is read.
 static inline __attribute__((always_inline)) void batchloss_prefetch(const void *address) {
   __builtin_prefetch(address, 0, 2);
 }

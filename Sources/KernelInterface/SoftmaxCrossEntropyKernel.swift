@@ -20,7 +20,7 @@ package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
   /// The sum of the class weights, `columns` without them.
   package var classWeightSum: Double
   /// Whether a class weight may be 0, so that its logit counts nothing even where it is −∞.
-  package var hasZeroClassWeight: Bool = false
+  package var mayHaveZeroClassWeight: Bool = true
   package var sampleWeights: UnsafePointer<Scalar>?
   package var labelSmoothing: Double = 0
   package var zLoss: Double = 0

@@ -152,7 +152,7 @@ private func ctcExponentialColumns<V: KernelVector>(
   var step = V.laneCount
   if arguments.inputStride != arguments.columns {
     for frame in first + V.laneCount..<max(first + V.laneCount, min(first + 2 * V.laneCount, arguments.frames)) {
-      ctcPrefetchRow(arguments.input + frame * arguments.inputStride, arguments.columns, as: V.self)
+      prefetchRow(arguments.input + frame * arguments.inputStride, arguments.columns, as: V.self)
     }
     (upcoming, step) = (arguments.input + first * arguments.inputStride, 0)
   }
@@ -167,17 +167,6 @@ private func ctcExponentialColumns<V: KernelVector>(
     vector += V.laneCount
   }
   return even + odd
-}
-
-/// Asks for every cache line of a row.
-@inline(__always)
-private func ctcPrefetchRow<V: KernelVector>(_ row: UnsafePointer<V.Lane>, _ columns: Int, as: V.Type) {
-  var column = 0
-  while column < columns {
-    batchloss_prefetch(UnsafeRawPointer(row + column))
-    column += V.laneCount
-  }
-  batchloss_prefetch(UnsafeRawPointer(row + (columns - 1)))
 }
 
 /// Exponentials of `count` frames as rows, 0 past the last class; their sums, and the logarithm of what they are

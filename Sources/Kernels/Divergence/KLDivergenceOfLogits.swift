@@ -60,7 +60,6 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       waiting = KLDivergenceGradients(of: kept)
       waiting.input = inputGradient
       (waiting.inputFactor, waiting.targetFactor) = (V.Lane(outer / sums.input), V.Lane(-outer / sums.target))
-      waiting.scale = -inverseTemperature
       // In two parts: it is up to 20, and the sum with it cancels where e^u is largest.
       let offset = divergence - shift
       waiting.offset = V.Lane(offset)
@@ -87,9 +86,9 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
   /// `inputFactor`·e^x + `targetFactor`·e^u, where wanted.
   var input: UnsafeMutablePointer<Lane>?
   var (inputFactor, targetFactor): (Lane, Lane) = (0, 0)
-  /// `targetFactor`·e^u·((u − x)·`scale` + `offset` + `rest`), where wanted.
+  /// `targetFactor`·e^u·(`offset` − (u − x) + `rest`), where wanted.
   var target: UnsafeMutablePointer<Lane>?
-  var (scale, offset, rest): (Lane, Lane, Lane) = (0, 0, 0)
+  var (offset, rest): (Lane, Lane) = (0, 0)
 
   init(of kept: KLDivergenceScratch<Lane>) { self.kept = kept }
 
@@ -109,7 +108,7 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
   @inline(__always)
   func targetGradient<V: KernelVector>(_ targetTerm: V, _ index: Int, _ lanes: Int) -> V where V.Lane == Lane {
     let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
-    return targetTerm * (V.multiplyAdd(difference, V(lane: scale), V(lane: offset)) + V(lane: rest))
+    return targetTerm * ((V(lane: offset) - difference) + V(lane: rest))
   }
 
   @inline(__always)
@@ -123,7 +122,8 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
   }
 }
 
-/// Σ e^x, Σ e^u and Σ e^u·(u − x) of a row, relative to its shifts, and the maxima of the next one.
+/// Σ e^x, Σ e^u and Σ e^u·(u − x) of a row, relative to its shifts and divided by the temperature, and the maxima of the
+/// next one.
 private typealias KLDivergenceSums<Lane: KernelScalar> = (
   input: Double, target: Double, product: Double, nextInput: Lane, nextTarget: Lane
 )
@@ -145,9 +145,9 @@ private enum AnyTemperature: Tempering {
   }
 }
 
-/// The sums of a row. The exponentials and the differences u − x are kept; a difference is finite where e^u is 0, since a
-/// probability of 0 counts 0 whatever the other is, except where that is 0 as well: see ``productWithoutZeros``. The
-/// gradients that wait are written, from their ends to their beginnings: see ``exponentialSum``.
+/// The sums of a row. The exponentials and the differences u − x, divided by the temperature, are kept. A probability of 0
+/// counts 0 whatever the other is: where e^u is 0, a difference is finite or +∞, which ``productWithoutZeros`` mends.
+/// The gradients that wait are written, from their ends to their beginnings: see ``exponentialSum``.
 @inline(never)
 private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, _ inputShift: V.Lane,
@@ -158,7 +158,7 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   let zero = V(lane: 0)
   let scale = V(lane: inverseTemperature)
   // No difference is lower where e^u is not 0, because x is no larger than its shift.
-  let lowest = V(lane: V.lowestExponent / inverseTemperature)
+  let lowest = V(lane: V.lowestExponent)
   let (inputShift, targetShift) = (V(lane: inputShift), V(lane: targetShift))
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
   let (inputExponentials, targetExponentials) = (kept.inputExponentials, kept.targetExponentials)
@@ -214,8 +214,8 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     let e = V.exp(ofSummand: Temperature.scaled(dx, scale))
     storeLanes(e, inputExponentials + index, lanes)
     inputSum = inputSum + e
-    // NaN where both are −∞: of an operation with NaN, `maximum` yields its second operand.
-    let difference = V.maximum(lowest, target.difference - dx)
+    // Of NaN, where both are −∞, `maximum` yields its left operand.
+    let difference = V.maximum(lowest, Temperature.scaled(target.difference - dx, scale))
     storeLanes(difference, differences + index, lanes)
     productSum = V.multiplyAdd(target.exponential, difference, productSum)
     largestInput = .maximum(largestInput, loadLanes(nextInput + index, lanes, padding: -.infinity, as: V.self))
@@ -266,13 +266,12 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     writeTargetGradient(index)
     flush()
   }
-  result.product *= Double(inverseTemperature)
   (result.nextInput, result.nextTarget) = (largestInput.largest, largestTarget.largest)
   return result
 }
 
-/// Σ e^u·(u − x) where 0·∞ was in it: a probability of the target that is 0 in this format, where that of the input is as
-/// well. The kept differences become 0 there.
+/// Σ e^u·(u − x) where 0·∞ was in it: a probability of the target that is 0 in this format, where that of the input is
+/// as well. The kept differences become 0 there.
 @inline(never)
 private func productWithoutZeros<V: KernelVector>(
   _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, _ inputShift: V.Lane,
@@ -280,6 +279,7 @@ private func productWithoutZeros<V: KernelVector>(
 ) -> Double {
   let zero = V(lane: 0)
   let (inputShift, targetShift) = (V(lane: inputShift), V(lane: targetShift))
+  let inverse = V(lane: inverseTemperature)
   var sum = 0.0
   var index = 0
   while index < columns {
@@ -287,12 +287,12 @@ private func productWithoutZeros<V: KernelVector>(
     let e = loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self)
     let du = loadLanes(target + index, lanes, as: V.self) - targetShift
     let dx = loadLanes(input + index, lanes, as: V.self) - inputShift
-    let difference = (du - dx).replacing(with: zero, where: e .== zero)
+    let difference = ((du - dx) * inverse).replacing(with: zero, where: e .== zero)
     storeLanes(difference, kept.differences + index, lanes)
     sum += (e * difference).total
     index += lanes
   }
-  return sum * widen(inverseTemperature)
+  return sum
 }
 
 /// Writes what of waiting gradients fills no whole line.
@@ -343,7 +343,7 @@ private func writeUnboundedGradient<V: KernelVector>(
   forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) { index, lanes in
     let e = loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self)
     let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
-    let logarithm = V.multiplyAdd(difference, V(lane: waiting.scale), V(lane: waiting.offset))
+    let logarithm = V(lane: waiting.offset) - difference
     return (e * V(lane: waiting.targetFactor) * logarithm).replacing(with: V(lane: 0), where: e .== V(lane: 0))
   }
 }

@@ -1,5 +1,4 @@
 import BatchLossFormulas
-import BatchLossInstructions
 import BatchLossKernelInterface
 
 /// Elements between two transfers of lane sums to float64: 8 additions a lane at most.
@@ -59,16 +58,6 @@ private func sum<V: KernelVector>(
 @inline(__always)
 func prefetchedRowsAhead<V: KernelVector>(_ columns: Int, as: V.Type) -> Int {
   max(1, 64 * V.laneCount / max(1, columns))
-}
-
-/// Asks for the lines of a row.
-@inline(__always)
-func prefetchRow<V: KernelVector>(_ row: UnsafePointer<V.Lane>, _ columns: Int, as: V.Type) {
-  var index = 0
-  while index < columns {
-    batchloss_prefetch(UnsafeRawPointer(row + index))
-    index += V.laneCount
-  }
 }
 
 @inline(__always)

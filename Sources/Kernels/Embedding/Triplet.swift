@@ -51,9 +51,12 @@ func givenTriplets<V: KernelVector>(_ arguments: inout TripletArguments<V.Lane>,
   let columns = arguments.columns
   let distance = prefetchedRowsAhead(columns, as: V.self)
   for step in 0..<arguments.count + rowsAhead {
-    prefetchRow(arguments.anchors + (step + distance) * arguments.anchorStride, columns, as: V.self)
-    prefetchRow(arguments.positives + (step + distance) * arguments.positiveStride, columns, as: V.self)
-    prefetchRow(arguments.negatives + (step + distance) * arguments.negativeStride, columns, as: V.self)
+    let next = step + distance
+    if next < arguments.count {
+      prefetchRow(arguments.anchors + next * arguments.anchorStride, columns, as: V.self)
+      prefetchRow(arguments.positives + next * arguments.positiveStride, columns, as: V.self)
+      prefetchRow(arguments.negatives + next * arguments.negativeStride, columns, as: V.self)
+    }
     if step < arguments.count { givenTriplet(step, &arguments, as: V.self) }
     if wantsGradient && step >= rowsAhead { writeTriplet(step - rowsAhead, arguments, as: V.self) }
   }

@@ -13,7 +13,7 @@ func smoothedSegmentSums<V: KernelVector>(
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   if arguments.classWeights == nil {
     smoothedSums(arguments, row, waiting, source, segment, shift, ahead, NoWeights.self, as: V.self)
-  } else if arguments.hasZeroClassWeight || SoftmaxPlan.segments(arguments.columns) > 1 {
+  } else if arguments.mayHaveZeroClassWeight || SoftmaxPlan.segments(arguments.columns) > 1 {
     smoothedSums(arguments, row, waiting, source, segment, shift, ahead, AnyWeights.self, as: V.self)
   } else {
     smoothedSums(arguments, row, waiting, source, segment, shift, ahead, PositiveWeights.self, as: V.self)

@@ -106,8 +106,9 @@ extension SIMD16 where Scalar == Float {
 
     @inline(__always)
     static func exp(ofSummand x: Self) -> Self {
-      // x = n·ln 2 / 32 + r, with ln 2 in one piece: the error grows with n, which the factor more than makes up for.
-      // Two registers hold 2^(j/32), so that a parabola is enough for eʳ. At the lowest exponent all bits of the factor are 0.
+      // x = n·ln 2 / 32 + r, with ln 2 in one piece: the error grows with n, which the factor more than makes up
+      // for. Two registers hold 2^(j/32), so that a parabola is enough for eʳ. At the lowest exponent all bits of the
+      // factor are 0.
       let limited = maximum(x, Self(repeating: lowestExponent))
       let shift = Self(repeating: roundingShift + 127 * 32)
       let shifted = multiplyAdd(limited, Self(repeating: 0x1.715476p5), shift)

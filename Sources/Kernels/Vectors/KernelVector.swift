@@ -32,8 +32,8 @@ protocol KernelVector: LossVector {
   func stream(_ destination: UnsafeMutablePointer<Lane>)
 
   /// eˣ for x ≤ 0, or little more, where it is a term of a sum near 1 or more: within 1.3·10⁻⁷ in `Float`. With fused
-  /// multiply-add within 2.1 ulp down to −10 and 4.4 ulp down to the least normal number, without within 70; below that
-  /// number anything from 0 to it. Fewer multiplications than ``LossVector/exp(nonPositive:)``.
+  /// multiply-add within 2.2 ulp down to −10 and 6 ulp down to the least normal number, without within 70; below
+  /// that number anything from 0 to it. Fewer multiplications than ``LossVector/exp(nonPositive:)``.
   static func exp(ofSummand x: Self) -> Self
   /// From here on down, exponentials of summands are 0.
   static var lowestExponent: Lane { get }
@@ -122,6 +122,17 @@ func advance<Element>(_ pointer: UnsafeMutablePointer<Element>?, _ offset: Int) 
 @inline(__always)
 func prefetch<Element>(after pointer: UnsafePointer<Element>) {
   batchloss_prefetch(UnsafeRawPointer(pointer) + 4096)
+}
+
+/// Asks for every cache line of a row.
+@inline(__always)
+func prefetchRow<V: KernelVector>(_ row: UnsafePointer<V.Lane>, _ columns: Int, as: V.Type) {
+  var column = 0
+  while column < columns {
+    batchloss_prefetch(UnsafeRawPointer(row + column))
+    column += V.laneCount
+  }
+  batchloss_prefetch(UnsafeRawPointer(row + (columns - 1)))
 }
 
 /// A whole vector, or the first lanes of one and `padding` in the others.

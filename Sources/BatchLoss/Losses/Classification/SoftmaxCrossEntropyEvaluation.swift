@@ -92,9 +92,9 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
     }
     let streams = gradient.map { NonTemporal.isWorthwhile($0) && $0.base != logits.base } ?? false
     let classWeightSum = classWeights.map { kernels.sum($0) } ?? Double(logits.columns)
-    var hasZeroClassWeight = false
+    var mayHaveZeroClassWeight = false
     if let weights = classWeights, let first = weights.baseAddress {
-      hasZeroClassWeight = kernels.countOutside(first, weights.count, .leastNonzeroMagnitude, .infinity) > 0
+      mayHaveZeroClassWeight = kernels.countOutside(first, weights.count, .leastNonzeroMagnitude, .infinity) > 0
     }
     let partition = partition
     let lastElement = (logits.rows - 1) * logits.stride + logits.columns
@@ -109,7 +109,7 @@ struct SoftmaxCrossEntropyEvaluation<Scalar: LossScalar> {
         scratch: workspace.buffer(of: Scalar.self, count: SoftmaxPlan.scratchCount(columns: logits.columns)))
       setTargets(&arguments, rows)
       arguments.classWeights = classWeights?.baseAddress.map { UnsafePointer($0) }
-      arguments.hasZeroClassWeight = hasZeroClassWeight
+      arguments.mayHaveZeroClassWeight = mayHaveZeroClassWeight
       arguments.sampleWeights = weights?.baseAddress.map { $0 + rows.lowerBound }
       arguments.labelSmoothing = loss.labelSmoothing
       arguments.zLoss = loss.zLoss
