@@ -75,23 +75,23 @@ public final class Engine: Sendable {
       return giveBack(workspace)
     }
     let shared = borrowWorkspace()
-    shared.nextBlock.store(0, ordering: .relaxed)
-    func work() {
-      var workspace: Workspace?
+    let claims = shared.claims(capacity: configuration.workerCount)
+    claims.offer(count, to: workers)
+    func work(_ seat: Int) {
+      guard var block = claims.claim(seat: seat) else { return }
+      let workspace = borrowWorkspace(seat: seat)
       while true {
-        let block = shared.nextBlock.add(1, ordering: .relaxed).oldValue
-        guard block < count else { break }
-        let own = workspace ?? borrowWorkspace()
-        workspace = own
-        body(block, own)
+        body(block, workspace)
+        guard let next = claims.claim(seat: seat) else { break }
+        block = next
       }
-      if let workspace { giveBack(workspace) }
+      giveBack(workspace)
     }
     if !team.run(helpers: workers - 1, work) {
       // The team works for another thread, or this is a block of its work.
       withoutActuallyEscaping(work) { work in
         nonisolated(unsafe) let work = work
-        DispatchQueue.concurrentPerform(iterations: workers) { _ in work() }
+        DispatchQueue.concurrentPerform(iterations: workers) { work($0) }
       }
     }
     giveBack(shared)
@@ -110,9 +110,15 @@ public final class Engine: Sendable {
     return total
   }
 
-  /// Lends scratch memory of the calling thread's own; nested borrowing gets another one.
-  func borrowWorkspace() -> Workspace {
-    idle.withLock { $0.popLast() } ?? Workspace()
+  /// Lends scratch memory of the calling thread's own; nested borrowing gets another one. One of the same seat, if there
+  /// is any, still lies in the caches of whoever had the seat.
+  func borrowWorkspace(seat: Int = 0) -> Workspace {
+    let found = idle.withLock { idle in
+      (idle.lastIndex { $0.seat == seat } ?? idle.indices.last).map { idle.remove(at: $0) }
+    }
+    let workspace = found ?? Workspace()
+    workspace.seat = seat
+    return workspace
   }
 
   func giveBack(_ workspace: Workspace) {
@@ -135,10 +141,12 @@ struct PartialSums {
 
 /// Scratch memory of one worker, kept by the engine between calls.
 ///
-/// Unchecked because the engine hands its memory to one worker at a time; the counter of blocks is atomic.
+/// Unchecked because the engine hands it to one worker at a time.
 package final class Workspace: @unchecked Sendable {
-  let nextBlock = Atomic<Int>(0)
   private(set) var allocations = 0
+  /// Whose it was last.
+  fileprivate(set) var seat = 0
+  private var claims: BlockClaims?
   private var memory: UnsafeMutableRawPointer?
   private var capacity = 0
 
@@ -152,6 +160,14 @@ package final class Workspace: @unchecked Sendable {
       allocations += 1
     }
     return memory!.bindMemory(to: Element.self, capacity: count)
+  }
+
+  /// Blocks to be claimed by up to `capacity` workers, the same for every call.
+  fileprivate func claims(capacity: Int) -> BlockClaims {
+    if let claims { return claims }
+    let new = BlockClaims(capacity: capacity)
+    claims = new
+    return new
   }
 
   deinit { memory?.deallocate() }

@@ -21,22 +21,25 @@ final class WorkerTeam: Sendable {
 
   private let isTaken = Atomic<Bool>(false)
   /// Changes only while nobody is at work and nobody may join.
-  private nonisolated(unsafe) var work: (() -> Void)?
+  private nonisolated(unsafe) var work: ((Int) -> Void)?
+
+  /// A bit for each seat that a helper has, the first one for the caller's.
+  private let seats = Atomic<UInt64>(1)
 
   init(patience: UInt64) { self.patience = patience }
 
   /// Calls `work` on this thread and on `helpers` others at the same time; returns when all are done. `work` must be
   /// right whoever takes part: helpers come late or not at all where the system is busy, and more of them where more
-  /// are awake.
+  /// are awake. It is told the seat of its thread: 0 is the caller's, and a helper keeps its own as long as it is awake.
   /// - Returns: False, with nothing done, where the team works for another caller.
-  func run(helpers: Int, _ work: () -> Void) -> Bool {
+  func run(helpers: Int, _ work: (Int) -> Void) -> Bool {
     guard isTaken.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else {
       return false
     }
     withoutActuallyEscaping(work) { work in
       self.work = work
       begin(helpers: helpers)
-      work()
+      work(0)
       finish()
       self.work = nil
     }
@@ -69,6 +72,7 @@ final class WorkerTeam: Sendable {
   }
 
   private func help() {
+    var seat = takeSeat()
     var last: UInt64?
     var deadline = DispatchTime.now().uptimeNanoseconds + patience
     while true {
@@ -79,7 +83,7 @@ final class WorkerTeam: Sendable {
             continue
           }
           last = old / Self.number
-          takePart()
+          takePart(seat)
           state.subtract(1, ordering: .releasing)
           deadline = DispatchTime.now().uptimeNanoseconds + patience
         }
@@ -90,12 +94,32 @@ final class WorkerTeam: Sendable {
       if DispatchTime.now().uptimeNanoseconds > deadline {
         let old = state.load(ordering: .relaxed)
         if old & Self.open != 0, old / Self.number != last { continue }
+        // First, so that whoever is called in its place finds the seat free.
+        leave(seat)
         if state.compareExchange(expected: old, desired: old - Self.awake, ordering: .relaxed).exchanged { return }
+        seat = takeSeat()
       }
     }
   }
 
   /// A function of its own, so that nothing of the work is held once it returns.
   @inline(never)
-  private func takePart() { work?() }
+  private func takePart(_ seat: Int) { work?(seat) }
+
+  /// The lowest free seat. Those of more helpers than there are seats share the last.
+  private func takeSeat() -> Int {
+    var taken = seats.load(ordering: .relaxed)
+    while taken != .max {
+      let free = (~taken).trailingZeroBitCount
+      let (exchanged, original) = seats.weakCompareExchange(
+        expected: taken, desired: taken | 1 << UInt64(free), ordering: .relaxed)
+      if exchanged { return free }
+      taken = original
+    }
+    return UInt64.bitWidth
+  }
+
+  private func leave(_ seat: Int) {
+    if seat < UInt64.bitWidth { seats.bitwiseAnd(~(1 << UInt64(seat)), ordering: .relaxed) }
+  }
 }
