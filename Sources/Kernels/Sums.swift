@@ -1,11 +1,20 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
 
-/// The sum of `count` numbers: vectors are widened before they are added.
+/// The sum of `count` numbers, widened before they are added.
 @inline(__always)
 func sum<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ count: Int, as: V.Type) -> Double {
-  var total = 0.0
+  let zero = SIMD8<Double>(repeating: 0)
+  var (a, b, c, d) = (zero, zero, zero, zero)
   var index = 0
+  while index + 32 <= count {
+    a += V.loadDoubles(source + index)
+    b += V.loadDoubles(source + (index + 8))
+    c += V.loadDoubles(source + (index + 16))
+    d += V.loadDoubles(source + (index + 24))
+    index += 32
+  }
+  var total = ((a + b) + (c + d)).total
   while index < count {
     let lanes = min(V.laneCount, count - index)
     total += loadLanes(source + index, lanes, as: V.self).total

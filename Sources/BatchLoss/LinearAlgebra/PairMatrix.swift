@@ -65,15 +65,33 @@ struct PairMatrix<Scalar: LossScalar> {
           arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct)
         )
       }
-      let output = values + rows.lowerBound * stride + columns.lowerBound
-      tile.fill(rows: rows, columns: columns, output, stride: stride, cancelled: cancelled)
-      guard rows != columns else { return }
-      tile.kernels.distances.transfer(
-        TileTransfer(
-          tile: UnsafePointer(output), stride: stride, rows: rows.count, columns: columns.count,
-          output: values + columns.lowerBound * stride + rows.lowerBound, outputStride: stride, isTransposed: true,
-          streams: false, scratch: scratch))
+      if rows != columns {
+        fill(rows, columns, cancelled)
+        mirror(rows, columns, scratch)
+      } else {
+        // Of a square on the diagonal one quarter is another's mirror image.
+        let middle = rows.lowerBound + (rows.count + 1) / 2
+        let (upper, lower) = (rows.lowerBound..<middle, middle..<rows.upperBound)
+        fill(upper, rows, cancelled)
+        fill(lower, lower, cancelled)
+        mirror(upper, lower, scratch)
+      }
     }
+  }
+
+  private func fill(_ rows: Range<Int>, _ columns: Range<Int>, _ cancelled: UnsafeMutablePointer<Int32>) {
+    tile.fill(
+      rows: rows, columns: columns, values + rows.lowerBound * stride + columns.lowerBound, stride: stride,
+      cancelled: cancelled)
+  }
+
+  /// Copies distances to where rows and columns are exchanged.
+  private func mirror(_ rows: Range<Int>, _ columns: Range<Int>, _ scratch: UnsafeMutablePointer<Scalar>) {
+    tile.kernels.distances.transfer(
+      TileTransfer(
+        tile: UnsafePointer(values + rows.lowerBound * stride + columns.lowerBound), stride: stride, rows: rows.count,
+        columns: columns.count, output: values + columns.lowerBound * stride + rows.lowerBound, outputStride: stride,
+        isTransposed: true, streams: false, scratch: scratch))
   }
 
   /// gradient = (W + Wᵀ)·X. Then `finish` gets every row of it and the sum of the row of W + Wᵀ.

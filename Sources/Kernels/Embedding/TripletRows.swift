@@ -128,21 +128,22 @@ private let fewThresholds = 1024
 /// Numbers that are ranked at once.
 private let chunk = 64
 
-/// counts = how many of the sorted thresholds are less than each of `chunk` numbers, or at most each of them.
+/// counts = how many of the sorted thresholds are less than each of `numberCount` numbers, or at most each of them. Up to
+/// `chunk` numbers are read, and as many counts written.
 @inline(__always)
 private func ranks<V: KernelVector>(
-  _ numbers: UnsafePointer<V.Lane>, _ row: TripletRow<V.Lane>, includesEqual: Bool,
+  _ numbers: UnsafePointer<V.Lane>, _ numberCount: Int, _ row: TripletRow<V.Lane>, includesEqual: Bool,
   _ counts: UnsafeMutablePointer<V.Lane>, as: V.Type
 ) {
   let (sorted, pivots) = (UnsafePointer(row.sorted), UnsafePointer(row.pivots))
   if row.positives <= fewThresholds {
     if includesEqual {
-      countUpTo(numbers, sorted, row.positives, counts, as: V.self)
+      countUpTo(numbers, numberCount, sorted, row.positives, counts, as: V.self)
     } else {
-      countBelow(numbers, sorted, row.positives, counts, as: V.self)
+      countBelow(numbers, numberCount, sorted, row.positives, counts, as: V.self)
     }
   } else {
-    for lane in 0..<chunk {
+    for lane in 0..<numberCount {
       counts[lane] = V.Lane(
         includesEqual
           ? rankUpTo(numbers[lane], sorted, pivots, row.positives, as: V.self)
@@ -155,25 +156,25 @@ private func ranks<V: KernelVector>(
 
 @inline(never)
 private func countBelow<V: KernelVector>(
-  _ numbers: UnsafePointer<V.Lane>, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
+  _ numbers: UnsafePointer<V.Lane>, _ numberCount: Int, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
   _ counts: UnsafeMutablePointer<V.Lane>, as: V.Type
-) { countThresholds(numbers, sorted, count, counts, as: V.self) { $0 .< $1 } }
+) { countThresholds(numbers, numberCount, sorted, count, counts, as: V.self) { $0 .< $1 } }
 
 @inline(never)
 private func countUpTo<V: KernelVector>(
-  _ numbers: UnsafePointer<V.Lane>, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
+  _ numbers: UnsafePointer<V.Lane>, _ numberCount: Int, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
   _ counts: UnsafeMutablePointer<V.Lane>, as: V.Type
-) { countThresholds(numbers, sorted, count, counts, as: V.self) { $0 .<= $1 } }
+) { countThresholds(numbers, numberCount, sorted, count, counts, as: V.self) { $0 .<= $1 } }
 
 /// Two vectors of numbers against every threshold: counts, numbers and the threshold stay in registers.
 @inline(__always)
 private func countThresholds<V: KernelVector>(
-  _ numbers: UnsafePointer<V.Lane>, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
+  _ numbers: UnsafePointer<V.Lane>, _ numberCount: Int, _ sorted: UnsafePointer<V.Lane>, _ count: Int,
   _ counts: UnsafeMutablePointer<V.Lane>, as: V.Type, _ isBelow: (V, V) -> V.Mask
 ) {
   let (zero, one) = (V(lane: 0), V(lane: 1))
   var index = 0
-  while index < chunk {
+  while index < numberCount {
     let (x, y) = (V.load(numbers + index), V.load(numbers + (index + V.laneCount)))
     var (below, belowToo) = (zero, zero)
     for place in 0..<count {
@@ -271,7 +272,7 @@ func rankedTriplets<V: KernelVector>(
         index += V.laneCount
       }
     default:
-      ranks(UnsafePointer(row.distances) + column, row, includesEqual: true, row.counts, as: V.self)
+      ranks(UnsafePointer(row.distances) + column, chunk, row, includesEqual: true, row.counts, as: V.self)
       for index in 0..<chunk where row.labels[column + index] != row.label {
         addNegative(column + index, Int(widen(row.counts[index])), row, isSquared, as: V.self)
       }
@@ -281,7 +282,7 @@ func rankedTriplets<V: KernelVector>(
   if column < row.count {
     let rest = row.count - column
     for index in 0..<chunk { row.numbers[index] = index < rest ? row.distances[column + index] : .infinity }
-    ranks(UnsafePointer(row.numbers), row, includesEqual: true, row.counts, as: V.self)
+    ranks(UnsafePointer(row.numbers), chunk, row, includesEqual: true, row.counts, as: V.self)
     for index in 0..<rest where row.labels[column + index] != row.label {
       addNegative(column + index, Int(widen(row.counts[index])), row, isSquared, as: V.self)
     }
@@ -370,7 +371,7 @@ private func setPositives<V: KernelVector>(_ row: TripletRow<V.Lane>, _ isSquare
   var first = 0
   while first < row.positives {
     let end = min(first + chunk, row.positives)
-    ranks(UnsafePointer(row.thresholds) + first, row, includesEqual: false, row.counts, as: V.self)
+    ranks(UnsafePointer(row.thresholds) + first, end - first, row, includesEqual: false, row.counts, as: V.self)
     for index in first..<end {
       let threshold = row.thresholds[index]
       let below = gaps[min(Int(widen(row.counts[index - first])), row.positives - 1)]
@@ -404,7 +405,7 @@ func semiHardTriplets<V: KernelVector>(
     for index in 0..<chunk {
       row.numbers[index] = start + index < row.count ? row.distances[start + index] : .infinity
     }
-    ranks(UnsafePointer(row.numbers), row, includesEqual: false, row.counts, as: V.self)
+    ranks(UnsafePointer(row.numbers), chunk, row, includesEqual: false, row.counts, as: V.self)
     for column in start..<end {
       row.weights[column] = 0
       guard row.labels[column] != row.label else { continue }
@@ -432,7 +433,7 @@ func semiHardTriplets<V: KernelVector>(
   var first = 0
   while first < positives {
     let end = min(first + chunk, positives)
-    ranks(UnsafePointer(row.thresholds) + first, row, includesEqual: true, row.counts, as: V.self)
+    ranks(UnsafePointer(row.thresholds) + first, end - first, row, includesEqual: true, row.counts, as: V.self)
     for index in first..<end {
       let gap = Int(widen(row.counts[index - first]))
       let isBeyond = at[gap] >= 0

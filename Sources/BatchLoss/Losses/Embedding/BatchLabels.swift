@@ -76,6 +76,9 @@ struct BatchLabels<Scalar: LossScalar> {
 }
 
 /// Numbers labels in order of their appearance.
+@_specialize(where Label == Int)
+@_specialize(where Label == Int32)
+@_specialize(where Label == Int64)
 private func numberClasses<Label: FixedWidthInteger>(
   _ labels: UnsafeBufferPointer<Label>, into classes: UnsafeMutablePointer<Int32>
 ) {
@@ -83,8 +86,8 @@ private func numberClasses<Label: FixedWidthInteger>(
     return withUnsafeTemporaryAllocation(of: Int32.self, capacity: last &- first + 1) { numbers in
       numbers.initialize(repeating: -1)
       var next: Int32 = 0
-      for (row, label) in labels.enumerated() {
-        let place = Int(truncatingIfNeeded: label) &- first
+      for row in 0..<labels.count {
+        let place = Int(truncatingIfNeeded: labels[row]) &- first
         if numbers[place] < 0 {
           numbers[place] = next
           next += 1
@@ -95,7 +98,8 @@ private func numberClasses<Label: FixedWidthInteger>(
   }
   var numbers: [Label: Int32] = [:]
   numbers.reserveCapacity(min(labels.count, 4096))
-  for (row, label) in labels.enumerated() {
+  for row in 0..<labels.count {
+    let label = labels[row]
     let next = Int32(truncatingIfNeeded: numbers.count)
     let number = numbers[label, default: next]
     if number == next { numbers[label] = next }
