@@ -7,7 +7,7 @@ import BatchLossKernelInterface
 /// whose weights are mostly 0, as those of pairs beyond a margin are, take no product for the gradients. The order of
 /// additions is that of ``TileSchedule``, so the bits depend on the inputs alone.
 struct TileSweep<Scalar: LossScalar> {
-  /// A tile at work.
+  /// A tile at work, or some of its rows.
   struct Tile {
     let rows: Range<Int>
     let columns: Range<Int>
@@ -18,7 +18,7 @@ struct TileSweep<Scalar: LossScalar> {
     let columnSums: UnsafeMutablePointer<Scalar>
     let columnProducts: UnsafeMutablePointer<Scalar>
 
-    /// Whether its rows are its columns.
+    /// Whether its rows are among its columns.
     let isDiagonal: Bool
 
     func row(_ row: Int) -> UnsafeMutablePointer<Scalar> { values + (row - rows.lowerBound) * stride }
@@ -39,9 +39,18 @@ struct TileSweep<Scalar: LossScalar> {
   private let held: UnsafeMutablePointer<Scalar>?
   private let blockSize: Int
 
-  /// 256 × 256 floats are half of a second-level cache of 512 KiB, and products of that size reach the processor's
+  /// 256 × 256 floats are half of a second-level cache of 512 KiB, and products of that size come near the processor's
   /// peak. Fewer rows make smaller tiles, so that workers share them.
   static func blockSize(_ rows: Int) -> Int { rows >= 2048 ? 256 : rows >= 512 ? 128 : 64 }
+
+  /// Where rows are long, nearly all time goes into products, and these copy half as much into their own order when tiles
+  /// are twice as wide. Pairs of a set with itself stay with narrow ones, of which fewer can be worked on at a time.
+  private static func blockSize(_ rows: Int, depth: Int, isSymmetric: Bool) -> Int {
+    rows >= 4096 && depth >= 256 && !isSymmetric ? 512 : blockSize(rows)
+  }
+
+  /// Rows of a tile that are handed out at once: more of them would cost sums of columns in `Float` too many digits.
+  private static var bandRows: Int { 256 }
 
   /// Room for a whole vector beyond the last column; and rows that do not all fall on the same lines of a cache.
   private var stride: Int { blockSize + 16 }
@@ -52,7 +61,7 @@ struct TileSweep<Scalar: LossScalar> {
     self.tile = tile
     self.engine = engine
     let (rows, columns) = (tile.queries.rows, tile.keys.rows)
-    blockSize = Self.blockSize(max(rows, columns))
+    blockSize = Self.blockSize(max(rows, columns), depth: tile.queries.columns, isSymmetric: isSymmetric)
     let rowBlocks = BlockPartition(of: rows, blockSize: blockSize).blocks
     schedule =
       isSymmetric
@@ -64,8 +73,8 @@ struct TileSweep<Scalar: LossScalar> {
   }
 
   /// Whether the tiles of so many rows and columns fit the workspace budget.
-  static func fits(rows: Int, columns: Int, isSymmetric: Bool, _ engine: Engine) -> Bool {
-    let blockSize = blockSize(max(rows, columns))
+  static func fits(rows: Int, columns: Int, depth: Int, isSymmetric: Bool, _ engine: Engine) -> Bool {
+    let blockSize = blockSize(max(rows, columns), depth: depth, isSymmetric: isSymmetric)
     let (rowBlocks, columnBlocks) = ((rows + blockSize - 1) / blockSize, (columns + blockSize - 1) / blockSize)
     let tileBytes = blockSize * (blockSize + 16) * MemoryLayout<Scalar>.stride
     let (tiles, overflows) = rowBlocks.multipliedReportingOverflow(by: isSymmetric ? rowBlocks + 1 : columnBlocks)
@@ -78,7 +87,7 @@ struct TileSweep<Scalar: LossScalar> {
   ///   - queryGradient: Receives += W·K of the tiles that `body` leaves.
   ///   - keyGradient: Receives += Wᵀ·Q; the same matrix where rows are paired with themselves, whose diagonal tiles
   ///     have both halves and are added once.
-  ///   - body: Turns the values of a tile into weights, in place.
+  ///   - body: Turns the values of some rows of a tile into weights, in place.
   func run(
     from source: Source = .pairs, queryGradient: RowMajor<Scalar>? = nil, keyGradient: RowMajor<Scalar>? = nil,
     body: (Tile) -> Void
@@ -102,13 +111,18 @@ struct TileSweep<Scalar: LossScalar> {
         case .pairs: tile.fill(rows: rows, columns: columns, values, stride: stride, cancelled: cancelled)
         case .held: break
         }
-        columnSums.update(repeating: 0, count: columns.count)
-        columnProducts.update(repeating: 0, count: columns.count)
         let isDiagonal = schedule.isSymmetric && row == column
-        body(
-          Tile(
-            rows: rows, columns: columns, values: values, stride: stride, columnSums: columnSums,
-            columnProducts: columnProducts, isDiagonal: isDiagonal))
+        let bands = BlockPartition(of: rows.count, blockSize: Self.bandRows)
+        for band in 0..<bands.blocks {
+          let band = bands[band]
+          columnSums.update(repeating: 0, count: columns.count)
+          columnProducts.update(repeating: 0, count: columns.count)
+          body(
+            Tile(
+              rows: rows.lowerBound + band.lowerBound..<rows.lowerBound + band.upperBound, columns: columns,
+              values: values + band.lowerBound * stride, stride: stride, columnSums: columnSums,
+              columnProducts: columnProducts, isDiagonal: isDiagonal))
+        }
         addGradients(
           UnsafePointer(values), rows, columns, indices, queryGradient, isDiagonal ? nil : keyGradient)
       }

@@ -53,12 +53,6 @@ public struct SigLIPLoss: Hashable, Sendable {
       queryGradient: memory(of: imageGradient), keyGradient: memory(of: textGradient), engine: engine)
     try texts.memory.requireShape(images.memory.shape, "texts")
     try evaluation.validate()
-    let (scale, bias, count) = (Scalar(scale), Scalar(bias), images.rows)
-    return try evaluation.run { context in
-      { row, similarities, _ in
-        let sums = context.kernels.similarities.sigmoid(similarities, count, scale, bias, row)
-        return RowResult(ofOneLoss: sums.loss, weightSum: sums.weight, weighted: sums.weighted)
-      }
-    }
+    return try SigLIPEvaluation(similarity: evaluation, bias: bias).run()
   }
 }
