@@ -25,9 +25,9 @@ package final class BlockClaims: Sendable {
     ranges.deallocate()
   }
 
-  /// Offers `count` blocks, fewer than 2³², to as many workers; before any of them claims one.
-  package func offer(_ count: Int, to workers: Int) {
-    let inUse = min(workers, capacity)
+  /// Offers `count` blocks, fewer than 2³², in as many ranges, one at least; before anyone claims one.
+  package func offer(_ count: Int, ranges number: Int) {
+    let inUse = max(1, min(number, capacity))
     rangesInUse.store(inUse, ordering: .relaxed)
     for range in 0..<inUse {
       let (start, end) = (count * range / inUse, count * (range + 1) / inUse)
@@ -35,13 +35,13 @@ package final class BlockClaims: Sendable {
     }
   }
 
-  /// A block that nobody else gets; `nil` when none is left. Any number will do for a worker; those of equal seats share
-  /// a range.
+  /// A block that nobody else gets; `nil` when none is left. Any number will do for a seat: those beyond the ranges share
+  /// them.
   package func claim(seat: Int) -> Int? {
-    let inUse = rangesInUse.load(ordering: .relaxed)
+    let inUse = max(1, rangesInUse.load(ordering: .relaxed))
     let own = seat % inUse
     if let block = claim(own, fromFront: true) { return block }
-    for distance in 1..<max(1, inUse) {
+    for distance in 1..<inUse {
       if let block = claim((own + distance) % inUse, fromFront: false) { return block }
     }
     return nil

@@ -65,8 +65,13 @@ public final class Engine: Sendable {
 
   // MARK: Blocks
 
-  /// Calls `body` for every block, in parallel and in any order.
-  package func forEachBlock(_ count: Int, _ body: (_ block: Int, _ workspace: Workspace) -> Void) {
+  /// Calls `body` for every block, in parallel.
+  ///
+  /// - Parameter inOrder: Workers take the first block that is left. Otherwise each has a range of its own, which keeps
+  ///   its caches warm but not long blocks in front of short ones.
+  package func forEachBlock(
+    _ count: Int, inOrder: Bool = false, _ body: (_ block: Int, _ workspace: Workspace) -> Void
+  ) {
     let workers = min(configuration.workerCount, count)
     guard workers > 1 else {
       guard count > 0 else { return }
@@ -76,7 +81,7 @@ public final class Engine: Sendable {
     }
     let shared = borrowWorkspace()
     let claims = shared.claims(capacity: configuration.workerCount)
-    claims.offer(count, to: workers)
+    claims.offer(count, ranges: inOrder ? 1 : workers)
     func work(_ seat: Int) {
       guard var block = claims.claim(seat: seat) else { return }
       let workspace = borrowWorkspace(seat: seat)

@@ -25,6 +25,7 @@ final class WorkerTeam: Sendable {
 
   /// A bit for each seat that a helper has, the first one for the caller's.
   private let seats = Atomic<UInt64>(1)
+  private let furtherSeats = Atomic<Int>(0)
 
   init(patience: UInt64) { self.patience = patience }
 
@@ -106,7 +107,7 @@ final class WorkerTeam: Sendable {
   @inline(never)
   private func takePart(_ seat: Int) { work?(seat) }
 
-  /// The lowest free seat. Those of more helpers than there are seats share the last.
+  /// The lowest free seat; beyond those that have a bit, numbers that go round.
   private func takeSeat() -> Int {
     var taken = seats.load(ordering: .relaxed)
     while taken != .max {
@@ -116,7 +117,7 @@ final class WorkerTeam: Sendable {
       if exchanged { return free }
       taken = original
     }
-    return UInt64.bitWidth
+    return UInt64.bitWidth + furtherSeats.add(1, ordering: .relaxed).oldValue % 1024
   }
 
   private func leave(_ seat: Int) {

@@ -44,9 +44,11 @@ struct TileSweep<Scalar: LossScalar> {
   static func blockSize(_ rows: Int) -> Int { rows >= 2048 ? 256 : rows >= 512 ? 128 : 64 }
 
   /// Where rows are long, nearly all time goes into products, and these copy half as much into their own order when tiles
-  /// are twice as wide. Pairs of a set with itself stay with narrow ones, of which fewer can be worked on at a time.
+  /// are twice as wide, which makes up for leaving the second-level cache. But half as many can be worked on at a time, 8
+  /// from 4096 rows on: so it is for an even number of them only, and not for pairs of a set with itself.
   private static func blockSize(_ rows: Int, depth: Int, isSymmetric: Bool) -> Int {
-    rows >= 4096 && depth >= 256 && !isSymmetric ? 512 : blockSize(rows)
+    let isWide = rows >= 4096 && (rows + 511) / 512 % 2 == 0 && depth >= 256 && Scalar.self == Float.self
+    return isWide && !isSymmetric ? 512 : blockSize(rows)
   }
 
   /// Rows of a tile that are handed out at once: more of them would cost sums of columns in `Float` too many digits.
@@ -72,13 +74,11 @@ struct TileSweep<Scalar: LossScalar> {
       holdsTiles ? arena.array(of: Scalar.self, schedule.count * blockSize * (blockSize + 16)) : nil
   }
 
-  /// Whether the tiles of so many rows and columns fit the workspace budget.
-  static func fits(rows: Int, columns: Int, depth: Int, isSymmetric: Bool, _ engine: Engine) -> Bool {
-    let blockSize = blockSize(max(rows, columns), depth: depth, isSymmetric: isSymmetric)
-    let (rowBlocks, columnBlocks) = ((rows + blockSize - 1) / blockSize, (columns + blockSize - 1) / blockSize)
-    let tileBytes = blockSize * (blockSize + 16) * MemoryLayout<Scalar>.stride
-    let (tiles, overflows) = rowBlocks.multipliedReportingOverflow(by: isSymmetric ? rowBlocks + 1 : columnBlocks)
-    return !overflows && tiles / (isSymmetric ? 2 : 1) <= engine.configuration.workspaceBudget / tileBytes
+  /// Whether the values of all pairs fit the workspace budget, padding of tiles left out.
+  static func fits(rows: Int, columns: Int, isSymmetric: Bool, _ engine: Engine) -> Bool {
+    let (pairs, overflows) = rows.multipliedReportingOverflow(by: isSymmetric ? rows + 1 : columns)
+    return !overflows
+      && pairs / (isSymmetric ? 2 : 1) <= engine.configuration.workspaceBudget / MemoryLayout<Scalar>.stride
   }
 
   /// One pass over all tiles.

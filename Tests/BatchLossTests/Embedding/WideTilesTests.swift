@@ -7,12 +7,22 @@ import Testing
 // such rows share. Tolerances: `tolerance(_:)`.
 
 @Suite struct WideTilesTests {
-  private static let (rows, columns) = (4096 + 40, 256)
-  /// First and last rows of tiles and of their bands.
-  private static let picked = [0, 255, 256, 511, 512, 2047, 4095, 4096, rows - 1]
+  /// Ten tiles in a row, the last one narrow: wide ones are for even numbers of them.
+  private static let (rows, columns) = (9 * 512 + 40, 256)
+  /// Of SigLIP, so that pairs of different rows weigh as much as those of one.
+  private static let (scale, bias) = (5.0, -8.0)
 
-  private static let images = Samples.unit(3)
-  private static let texts = zip(Samples.unit(4), images).map { Double(Float(0.5 * $0 + 0.5 * $1)) }
+  /// First and last rows of tiles and of their bands.
+  private static let picked = [0, 255, 256, 511, 512, 2047, 4607, 4608, rows - 1]
+
+  private static let images = numbers(3)
+  private static let texts = zip(numbers(4), images).map { Double(Float(0.5 * $0 + 0.5 * $1)) }
+
+  /// Numbers of all rows, exact as Float, so that both formats have the same input.
+  private static func numbers(_ seed: UInt64) -> [Double] {
+    var samples = Samples(seed)
+    return samples.numbers(rows * columns).map { Double(Float($0)) }
+  }
 
   private typealias Cost<Scalar: LossScalar> = (
     _ images: [Scalar], _ texts: [Scalar], _ losses: inout [Scalar], _ imageGradient: inout [Scalar],
@@ -83,7 +93,7 @@ import Testing
   }
 
   private static func sigLIP<Scalar: LossScalar>(_: Scalar.Type) throws -> Cost<Scalar> {
-    let loss = try SigLIPLoss()
+    let loss = try SigLIPLoss(scale: scale, bias: bias)
     return { images, texts, losses, imageGradient, textGradient in
       guard !losses.isEmpty else {
         return try loss.evaluate(
@@ -108,7 +118,7 @@ import Testing
 
   private func sigLIPReference(_ row: Int) -> Double {
     Self.similarities(Self.images, row, Self.texts).enumerated().reduce(0) { sum, pair in
-      let logit = 10 * pair.element - 10
+      let logit = Self.scale * pair.element + Self.bias
       return sum + log1p(exp(pair.offset == row ? -logit : logit))
     }
   }
@@ -131,28 +141,62 @@ import Testing
       reference: sigLIPReference)
   }
 
-  @Test func workersGiveTheSameBits() throws {
-    let loss = try CLIPLoss(temperature: 0.125)
-    let (images, texts) = (Self.images.map { Float($0) }, Self.texts.map { Float($0) })
-    var results: [[Float]] = []
-    for workers in [1, 3] {
-      var (first, second) = (images, images)
-      let engine = try engine(workers: workers)
-      try loss.evaluate(
-        images: images.matrix(columns: Self.columns), texts: texts.matrix(columns: Self.columns),
-        imageGradient: first.mutableMatrix(columns: Self.columns),
-        textGradient: second.mutableMatrix(columns: Self.columns), engine: engine)
-      results.append(first + second)
+  @Test func parameters() throws {
+    let columns = Self.columns
+    func check(_ slope: Double?, _ name: String, _ cost: (Double) throws -> Double) throws {
+      let step = 1e-4
+      let expected = (try cost(step) - cost(-step)) / (2 * step)
+      #expect(relativeError(slope ?? .nan, expected) < 1e-4, "\(name): \(slope ?? .nan), not \(expected)")
     }
-    #expect(results[0] == results[1])
+    let (images, texts) = (Self.images.map { Float($0) }, Self.texts.map { Float($0) })
+    var gradient = images
+    func sigLIP(_ scale: Double, _ bias: Double) throws -> Double {
+      try SigLIPLoss(scale: scale, bias: bias).evaluate(
+        images: Self.images.matrix(columns: columns), texts: Self.texts.matrix(columns: columns)
+      ).cost.value
+    }
+    let sums = try SigLIPLoss(scale: Self.scale, bias: Self.bias).evaluate(
+      images: images.matrix(columns: columns), texts: texts.matrix(columns: columns),
+      imageGradient: gradient.mutableMatrix(columns: columns))
+    try check(sums.scaleGradient, "scale") { try sigLIP(Self.scale + $0, Self.bias) }
+    try check(sums.biasGradient, "bias") { try sigLIP(Self.scale, Self.bias + $0) }
+    let clip = try CLIPLoss(temperature: 0.125).evaluate(
+      images: images.matrix(columns: columns), texts: texts.matrix(columns: columns),
+      imageGradient: gradient.mutableMatrix(columns: columns))
+    try check(clip.scaleGradient, "scale of CLIP") {
+      try CLIPLoss(temperature: 1 / (8 + $0)).evaluate(
+        images: Self.images.matrix(columns: columns), texts: Self.texts.matrix(columns: columns)
+      ).cost.value
+    }
   }
-}
 
-extension Samples {
-  /// Numbers of as many rows as the tests have.
-  fileprivate static func unit(_ seed: UInt64) -> [Double] {
-    var samples = Samples(seed)
-    // Exact as Float, so that both formats have the same input.
-    return samples.numbers((4096 + 40) * 256).map { Double(Float($0)) }
+  /// Bits of both gradients: for any number of workers the same, beyond the budget nearly.
+  @Test func workersAndBudgets() throws {
+    let columns = Self.columns
+    let (images, texts) = (Self.images.map { Float($0) }, Self.texts.map { Float($0) })
+    func gradients(_ engine: Engine, isOfCLIP: Bool) throws -> [Float] {
+      var (first, second) = (images, images)
+      if isOfCLIP {
+        try CLIPLoss(temperature: 0.125).evaluate(
+          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns),
+          imageGradient: first.mutableMatrix(columns: columns),
+          textGradient: second.mutableMatrix(columns: columns),
+          engine: engine)
+      } else {
+        try SigLIPLoss(scale: Self.scale, bias: Self.bias).evaluate(
+          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns),
+          imageGradient: first.mutableMatrix(columns: columns),
+          textGradient: second.mutableMatrix(columns: columns),
+          engine: engine)
+      }
+      return first + second
+    }
+    for isOfCLIP in [true, false] {
+      let one = try gradients(engine(workers: 1), isOfCLIP: isOfCLIP)
+      #expect(try gradients(engine(workers: 3), isOfCLIP: isOfCLIP) == one)
+      let small = try gradients(engine(workers: 2, budget: 1 << 20), isOfCLIP: isOfCLIP)
+      let scale = one.reduce(0) { max($0, $1.magnitude) }
+      #expect(zip(one, small).allSatisfy { ($0 - $1).magnitude < 1e-5 * scale })
+    }
   }
 }

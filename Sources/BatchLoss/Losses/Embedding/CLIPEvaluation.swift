@@ -17,9 +17,7 @@ struct CLIPEvaluation<Scalar: LossScalar> {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let holdsTiles =
-      similarity.wantsGradient
-      && TileSweep<Scalar>.fits(
-        rows: count, columns: count, depth: similarity.queries.columns, isSymmetric: false, engine)
+      similarity.wantsGradient && TileSweep<Scalar>.fits(rows: count, columns: count, isSymmetric: false, engine)
     let (sweep, rows, columns, own, rowFactors, columnFactors) = workspace.arrays { arena in
       let preparation: RowPreparation = similarity.normalizes ? .normalization : .none
       let first = PackedRows(similarity.queries, preparation, &arena)

@@ -24,9 +24,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let holdsTiles =
-      similarity.wantsGradient
-      && TileSweep<Scalar>.fits(
-        rows: count, columns: count, depth: similarity.queries.columns, isSymmetric: true, engine)
+      similarity.wantsGradient && TileSweep<Scalar>.fits(rows: count, columns: count, isSymmetric: true, engine)
     let (sweep, labels, sums, factors, classSum) = workspace.arrays { arena in
       let rows = PackedRows(similarity.queries, similarity.normalizes ? .normalization : .none, &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: nil, kernels: kernels)

@@ -41,7 +41,7 @@ struct CTCEvaluation<Scalar: LossScalar> {
     let partition = BlockPartition(
       of: batch.count, blockSize: batch.utterancesPerBlock(workers: engine.configuration.workerCount))
     let workspaceBytes = batch.workspaceBytes(Scalar.self, hasTable: loss.input == .logits)
-    engine.forEachBlock(partition.blocks) { block, workspace in
+    engine.forEachBlock(partition.blocks, inOrder: true) { block, workspace in
       for place in partition[block] {
         let utterance = Int(batch.order[place])
         batch.losses[utterance] = evaluate(

@@ -121,7 +121,7 @@ extension CTCLoss {
   ) -> [Result] {
     [Result](unsafeUninitializedCapacity: utterances.count) { buffer, count in
       let start = buffer.baseAddress
-      engine.forEachBlock(utterances.count) { block, workspace in
+      engine.forEachBlock(utterances.count, inOrder: true) { block, workspace in
         let utterance = Int(utterances.order[block])
         (start! + utterance).initialize(to: body(utterance, workspace))
       }
