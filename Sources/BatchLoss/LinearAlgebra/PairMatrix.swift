@@ -87,10 +87,11 @@ struct PairMatrix<Scalar: LossScalar> {
 
   /// Copies distances to where rows and columns are exchanged.
   private func mirror(_ rows: Range<Int>, _ columns: Range<Int>, _ scratch: UnsafeMutablePointer<Scalar>) {
+    func place(_ row: Int, _ column: Int) -> UnsafeMutablePointer<Scalar> { values + row * stride + column }
     tile.kernels.distances.transfer(
       TileTransfer(
-        tile: UnsafePointer(values + rows.lowerBound * stride + columns.lowerBound), stride: stride, rows: rows.count,
-        columns: columns.count, output: values + columns.lowerBound * stride + rows.lowerBound, outputStride: stride,
+        tile: UnsafePointer(place(rows.lowerBound, columns.lowerBound)), stride: stride, rows: rows.count,
+        columns: columns.count, output: place(columns.lowerBound, rows.lowerBound), outputStride: stride,
         isTransposed: true, streams: false, scratch: scratch))
   }
 

@@ -8,7 +8,7 @@ struct PairTile<Scalar: LossScalar> {
   let distance: EmbeddingDistance?
   let kernels: KernelTable<Scalar>
 
-  /// Columns of one product: 256 × 512 floats fill a quarter of a second-level cache of 2 MiB.
+  /// Columns of one product: 256 × 512 floats fill half of a second-level cache of 1 MiB.
   static var columnsPerProduct: Int { 512 }
 
   /// Fills `output`, one row of `stride` elements for each of `rows`, all columns of `columns`.

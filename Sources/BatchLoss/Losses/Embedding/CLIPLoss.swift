@@ -9,8 +9,8 @@ import BatchLossKernelInterface
 ///
 /// The result holds the derivative by the scale 1/τ and by τ. Rows of zeros have similarity 0 to all and gradient 0.
 /// Losses are in nats. While the similarities fit the engine's workspace budget they are computed once
-/// (6·rows²·columns operations with gradients); beyond it they are computed twice in groups of rows, with the same
-/// result up to rounding. The bits do not depend on the worker count.
+/// (6·rows²·columns operations with gradients); beyond it they are computed twice, with the same result up to
+/// rounding. The bits do not depend on the worker count.
 public struct CLIPLoss: Hashable, Sendable {
   /// What similarities are divided by.
   public let temperature: Double
