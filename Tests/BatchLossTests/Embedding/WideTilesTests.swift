@@ -24,10 +24,67 @@ import Testing
     return samples.numbers(rows * columns).map { Double(Float($0)) }
   }
 
-  private typealias Cost<Scalar: LossScalar> = (
-    _ images: [Scalar], _ texts: [Scalar], _ losses: inout [Scalar], _ imageGradient: inout [Scalar],
-    _ textGradient: inout [Scalar]
-  ) throws -> Double
+  /// One of the losses on pairs of two sets.
+  private enum Subject {
+    case clip, sigLIP
+
+    typealias Outcome<Scalar> = (result: SimilarityResult, losses: [Scalar], images: [Scalar], texts: [Scalar])
+
+    /// Without gradients, and with parameters moved by some steps.
+    func cost(_ images: [Double], _ texts: [Double], scaleStep: Double = 0, biasStep: Double = 0) throws -> Double {
+      switch self {
+      case .clip:
+        return try CLIPLoss(temperature: 1 / (8 + scaleStep)).evaluate(
+          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns), reduction: .sum
+        ).cost.sum
+      case .sigLIP:
+        return try SigLIPLoss(scale: scale + scaleStep, bias: bias + biasStep).evaluate(
+          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns), reduction: .sum
+        ).cost.sum
+      }
+    }
+
+    func evaluate<Scalar: LossScalar>(
+      _ images: [Scalar], _ texts: [Scalar], engine: Engine = .shared
+    ) throws -> Outcome<Scalar> {
+      var losses = [Scalar](repeating: 9, count: rows)
+      var (first, second) = (
+        [Scalar](repeating: 9, count: images.count), [Scalar](repeating: 9, count: texts.count)
+      )
+      let result: SimilarityResult
+      switch self {
+      case .clip:
+        result = try CLIPLoss(temperature: 0.125).evaluate(
+          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns), reduction: .sum,
+          losses: losses.mutableSpan, imageGradient: first.mutableMatrix(columns: columns),
+          textGradient: second.mutableMatrix(columns: columns), engine: engine)
+      case .sigLIP:
+        let loss = try SigLIPLoss(scale: scale, bias: bias)
+        result = try loss.evaluate(
+          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns), reduction: .sum,
+          losses: losses.mutableSpan, imageGradient: first.mutableMatrix(columns: columns),
+          textGradient: second.mutableMatrix(columns: columns), engine: engine)
+      }
+      return (result, losses, first, second)
+    }
+
+    /// The loss of a row by plain loops.
+    func reference(_ row: Int) -> Double {
+      switch self {
+      case .clip:
+        func half(_ x: [Double], _ y: [Double]) -> Double {
+          let logits = similarities(x, row, y).map { $0 / 0.125 }
+          return log(logits.reduce(0) { $0 + exp($1 - logits[row]) })
+        }
+        return 0.5 * (half(images, texts) + half(texts, images))
+      case .sigLIP:
+        return similarities(images, row, texts).enumerated().reduce(0) { sum, pair in
+          let logit = scale * pair.element + bias
+          return sum + log1p(exp(pair.offset == row ? -logit : logit))
+        }
+      }
+    }
+  }
 
   /// s of a row of one set with all rows of the other.
   private static func similarities(_ x: [Double], _ row: Int, _ y: [Double]) -> [Double] {
@@ -40,163 +97,64 @@ import Testing
     return (0..<rows).map { other in zip(own, unit(y, other)).reduce(0) { $0 + $1.0 * $1.1 } }
   }
 
-  private func check<Scalar: LossScalar>(
-    _: Scalar.Type, _ name: String, cost: Cost<Scalar>, wideCost: Cost<Double>, reference: (Int) -> Double
-  ) throws {
+  private func check<Scalar: LossScalar>(_: Scalar.Type, _ subject: Subject) throws {
     let (rows, columns, tolerance) = (Self.rows, Self.columns, tolerance(Scalar.self))
-    let (images, texts) = (Self.images.map { Scalar($0) }, Self.texts.map { Scalar($0) })
-    var losses = [Scalar](repeating: 9, count: rows)
-    var imageGradient = [Scalar](repeating: 9, count: rows * columns)
-    var textGradient = imageGradient
-    let sum = try cost(images, texts, &losses, &imageGradient, &textGradient)
-    #expect(relativeError(losses.reduce(0) { $0 + Double($1) }, sum) < 10 * tolerance.cost, "\(name)")
+    let outcome = try subject.evaluate(Self.images.map { Scalar($0) }, Self.texts.map { Scalar($0) })
+    let sum = outcome.losses.reduce(0) { $0 + Double($1) }
+    #expect(relativeError(sum, outcome.result.cost.sum) < 10 * tolerance.cost)
     for row in Self.picked {
-      #expect(relativeError(Double(losses[row]), reference(row)) < 10 * tolerance.cost, "\(name), row \(row)")
+      #expect(
+        relativeError(Double(outcome.losses[row]), subject.reference(row)) < 10 * tolerance.cost, "row \(row)")
     }
 
     var samples = Samples(5)
     for isOfImages in [true, false] {
-      let gradient = isOfImages ? imageGradient : textGradient
+      let gradient = isOfImages ? outcome.images : outcome.texts
       var direction = [Double](repeating: 0, count: rows * columns)
       for row in Self.picked {
         for column in 0..<columns { direction[row * columns + column] = samples.number() }
       }
-      func moved(_ step: Double) throws -> Double {
+      let slope = try slope { step in
         let x = zip(isOfImages ? Self.images : Self.texts, direction).map { $0 + step * $1 }
-        var (losses, first, second) = ([Double](), [Double](), [Double]())
-        return try wideCost(
-          isOfImages ? x : Self.images, isOfImages ? Self.texts : x, &losses, &first, &second)
+        return try isOfImages ? subject.cost(x, Self.texts) : subject.cost(Self.images, x)
       }
-      let step = 1e-4
-      let slope = (try moved(step) - moved(-step)) / (2 * step)
       let actual = zip(gradient, direction).reduce(0) { $0 + Double($1.0) * $1.1 }
       let terms = zip(gradient, direction).reduce(0) { $0 + (Double($1.0) * $1.1).magnitude }
-      #expect(
-        (actual - slope).magnitude < max(tolerance.gradient, 1e-6) * terms, "\(name): \(actual), not \(slope)")
+      #expect((actual - slope).magnitude < max(tolerance.gradient, 1e-6) * terms, "\(actual), not \(slope)")
     }
   }
 
-  private static func clip<Scalar: LossScalar>(_: Scalar.Type) throws -> Cost<Scalar> {
-    let loss = try CLIPLoss(temperature: 0.125)
-    return { images, texts, losses, imageGradient, textGradient in
-      guard !losses.isEmpty else {
-        return try loss.evaluate(
-          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns), reduction: .sum
-        ).cost.sum
-      }
-      return try loss.evaluate(
-        images: images.matrix(columns: columns), texts: texts.matrix(columns: columns), reduction: .sum,
-        losses: losses.mutableSpan, imageGradient: imageGradient.mutableMatrix(columns: columns),
-        textGradient: textGradient.mutableMatrix(columns: columns)
-      ).cost.sum
+  private func slope(_ cost: (_ step: Double) throws -> Double) rethrows -> Double {
+    (try cost(1e-4) - cost(-1e-4)) / 2e-4
+  }
+
+  @Test(arguments: [Subject.clip, .sigLIP]) private func lossesAndGradients(_ subject: Subject) throws {
+    try check(Float.self, subject)
+    try check(Double.self, subject)
+  }
+
+  @Test(arguments: [Subject.clip, .sigLIP]) private func parameters(_ subject: Subject) throws {
+    let (images, texts) = (Self.images, Self.texts)
+    let result = try subject.evaluate(images.map { Float($0) }, texts.map { Float($0) }).result
+    let byScale = try slope { try subject.cost(images, texts, scaleStep: $0) }
+    #expect(relativeError(result.scaleGradient ?? .nan, byScale) < 1e-4)
+    if subject == .sigLIP {
+      let byBias = try slope { try subject.cost(images, texts, biasStep: $0) }
+      #expect(relativeError(result.biasGradient ?? .nan, byBias) < 1e-4)
     }
   }
 
-  private static func sigLIP<Scalar: LossScalar>(_: Scalar.Type) throws -> Cost<Scalar> {
-    let loss = try SigLIPLoss(scale: scale, bias: bias)
-    return { images, texts, losses, imageGradient, textGradient in
-      guard !losses.isEmpty else {
-        return try loss.evaluate(
-          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns), reduction: .sum
-        ).cost.sum
-      }
-      return try loss.evaluate(
-        images: images.matrix(columns: columns), texts: texts.matrix(columns: columns), reduction: .sum,
-        losses: losses.mutableSpan, imageGradient: imageGradient.mutableMatrix(columns: columns),
-        textGradient: textGradient.mutableMatrix(columns: columns)
-      ).cost.sum
-    }
-  }
-
-  private func clipReference(_ row: Int) -> Double {
-    func half(_ x: [Double], _ y: [Double]) -> Double {
-      let logits = Self.similarities(x, row, y).map { $0 / 0.125 }
-      return log(logits.reduce(0) { $0 + exp($1 - logits[row]) })
-    }
-    return 0.5 * (half(Self.images, Self.texts) + half(Self.texts, Self.images))
-  }
-
-  private func sigLIPReference(_ row: Int) -> Double {
-    Self.similarities(Self.images, row, Self.texts).enumerated().reduce(0) { sum, pair in
-      let logit = Self.scale * pair.element + Self.bias
-      return sum + log1p(exp(pair.offset == row ? -logit : logit))
-    }
-  }
-
-  @Test func clip() throws {
-    try check(
-      Float.self, "float32", cost: Self.clip(Float.self), wideCost: Self.clip(Double.self), reference: clipReference
-    )
-    try check(
-      Double.self, "float64", cost: Self.clip(Double.self), wideCost: Self.clip(Double.self),
-      reference: clipReference)
-  }
-
-  @Test func sigLIP() throws {
-    try check(
-      Float.self, "float32", cost: Self.sigLIP(Float.self), wideCost: Self.sigLIP(Double.self),
-      reference: sigLIPReference)
-    try check(
-      Double.self, "float64", cost: Self.sigLIP(Double.self), wideCost: Self.sigLIP(Double.self),
-      reference: sigLIPReference)
-  }
-
-  @Test func parameters() throws {
-    let columns = Self.columns
-    func check(_ slope: Double?, _ name: String, _ cost: (Double) throws -> Double) throws {
-      let step = 1e-4
-      let expected = (try cost(step) - cost(-step)) / (2 * step)
-      #expect(relativeError(slope ?? .nan, expected) < 1e-4, "\(name): \(slope ?? .nan), not \(expected)")
-    }
+  /// Gradients have the same bits for any number of workers, nearly the same beyond the budget.
+  @Test(arguments: [Subject.clip, .sigLIP]) private func workersAndBudgets(_ subject: Subject) throws {
     let (images, texts) = (Self.images.map { Float($0) }, Self.texts.map { Float($0) })
-    var gradient = images
-    func sigLIP(_ scale: Double, _ bias: Double) throws -> Double {
-      try SigLIPLoss(scale: scale, bias: bias).evaluate(
-        images: Self.images.matrix(columns: columns), texts: Self.texts.matrix(columns: columns)
-      ).cost.value
+    func gradients(_ engine: Engine) throws -> [Float] {
+      let outcome = try subject.evaluate(images, texts, engine: engine)
+      return outcome.images + outcome.texts
     }
-    let sums = try SigLIPLoss(scale: Self.scale, bias: Self.bias).evaluate(
-      images: images.matrix(columns: columns), texts: texts.matrix(columns: columns),
-      imageGradient: gradient.mutableMatrix(columns: columns))
-    try check(sums.scaleGradient, "scale") { try sigLIP(Self.scale + $0, Self.bias) }
-    try check(sums.biasGradient, "bias") { try sigLIP(Self.scale, Self.bias + $0) }
-    let clip = try CLIPLoss(temperature: 0.125).evaluate(
-      images: images.matrix(columns: columns), texts: texts.matrix(columns: columns),
-      imageGradient: gradient.mutableMatrix(columns: columns))
-    try check(clip.scaleGradient, "scale of CLIP") {
-      try CLIPLoss(temperature: 1 / (8 + $0)).evaluate(
-        images: Self.images.matrix(columns: columns), texts: Self.texts.matrix(columns: columns)
-      ).cost.value
-    }
-  }
-
-  /// Bits of both gradients: for any number of workers the same, beyond the budget nearly.
-  @Test func workersAndBudgets() throws {
-    let columns = Self.columns
-    let (images, texts) = (Self.images.map { Float($0) }, Self.texts.map { Float($0) })
-    func gradients(_ engine: Engine, isOfCLIP: Bool) throws -> [Float] {
-      var (first, second) = (images, images)
-      if isOfCLIP {
-        try CLIPLoss(temperature: 0.125).evaluate(
-          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns),
-          imageGradient: first.mutableMatrix(columns: columns),
-          textGradient: second.mutableMatrix(columns: columns),
-          engine: engine)
-      } else {
-        try SigLIPLoss(scale: Self.scale, bias: Self.bias).evaluate(
-          images: images.matrix(columns: columns), texts: texts.matrix(columns: columns),
-          imageGradient: first.mutableMatrix(columns: columns),
-          textGradient: second.mutableMatrix(columns: columns),
-          engine: engine)
-      }
-      return first + second
-    }
-    for isOfCLIP in [true, false] {
-      let one = try gradients(engine(workers: 1), isOfCLIP: isOfCLIP)
-      #expect(try gradients(engine(workers: 3), isOfCLIP: isOfCLIP) == one)
-      let small = try gradients(engine(workers: 2, budget: 1 << 20), isOfCLIP: isOfCLIP)
-      let scale = one.reduce(0) { max($0, $1.magnitude) }
-      #expect(zip(one, small).allSatisfy { ($0 - $1).magnitude < 1e-5 * scale })
-    }
+    let one = try gradients(engine(workers: 1))
+    #expect(try gradients(engine(workers: 3)) == one)
+    let small = try gradients(engine(workers: 2, budget: 1 << 20))
+    let scale = one.reduce(0) { max($0, $1.magnitude) }
+    #expect(zip(one, small).allSatisfy { ($0 - $1).magnitude < 1e-5 * scale })
   }
 }
