@@ -9,6 +9,11 @@ static inline __attribute__((always_inline)) void batchloss_prefetch(const void 
   __builtin_prefetch(address, 0, 2);
 }
 
+/// Asks for a cache line, and for the translation of its address, which ``batchloss_prefetch`` leaves alone on some processors.
+static inline __attribute__((always_inline)) void batchloss_prefetch_page(const void *address) {
+  __builtin_prefetch(address, 0, 3);
+}
+
 /// Tells the processor that this thread waits for another one in a loop.
 static inline __attribute__((always_inline)) void batchloss_pause(void) {
 #if defined(__x86_64__)

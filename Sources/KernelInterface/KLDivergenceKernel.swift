@@ -53,8 +53,8 @@ package struct KLDivergenceArguments<Scalar: KernelScalar> {
     self.scratch = scratch
   }
 
-  /// Scratch elements that a block of rows of `columns` needs: two rows of ``KLDivergenceScratch``.
-  package static func scratchCount(columns: Int) -> Int { 2 * KLDivergenceScratch<Scalar>.count(columns: columns) }
+  /// Scratch elements that a block of rows of `columns` needs.
+  package static func scratchCount(columns: Int) -> Int { KLDivergenceScratch<Scalar>.count(columns: columns) }
 }
 
 /// What is kept of a row between its sums and its gradients.
@@ -76,7 +76,10 @@ package struct KLDivergenceScratch<Scalar: KernelScalar> {
   }
 
   /// Three rows of whole vectors.
-  package static func count(columns: Int) -> Int { 3 * ((columns + 15) & ~15) }
+  package static func count(columns: Int) -> Int {
+    let page = 4096 / MemoryLayout<Scalar>.stride
+    return 3 * ((columns + page - 1) / page * page + page / 4)
+  }
 }
 
 /// Evaluates the KL divergence over one block of rows.

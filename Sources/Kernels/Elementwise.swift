@@ -44,6 +44,9 @@ private func plain<Loss: ElementwiseLoss, V: KernelVector>(
   var index = 0
   while index < whole {
     let end = min(index + flushInterval, whole)
+    prefetchPages(after: predictions + index, flushInterval)
+    prefetchPages(after: targets + index, flushInterval)
+    if streams { prefetchPages(after: UnsafePointer(gradient + index), flushInterval) }
     var losses = V(lane: 0)
     while index < end {
       let result = loss.evaluate(
@@ -83,6 +86,9 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
   if whole > 0 { stage = loss.firstStage(prediction: V.load(predictions)) }
   while index < whole {
     let end = min(index + flushInterval, whole)
+    prefetchPages(after: predictions + index, flushInterval)
+    prefetchPages(after: targets + index, flushInterval)
+    if streams { prefetchPages(after: UnsafePointer(gradient + index), flushInterval) }
     var losses = V(lane: 0)
     while index < end {
       // The last one again at the end, which costs nothing that counts.

@@ -5,15 +5,16 @@ import Glibc
 /// The KL divergence of one block of rows where both distributions are logits.
 ///
 /// While the exponentials and sums of a row are taken, the maxima of the next row are looked for, which brings that one
-/// from memory, and the gradients of the row before are written from what lies in the first-level cache.
+/// from memory, and the gradients of the row before are written from what lies in the first-level cache. They are a little
+/// ahead, because what is kept of this row takes the place of what was kept of that one.
 @inline(never)
 func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.Lane>, as: V.Type) {
   let columns = arguments.columns
   let square = arguments.temperature * arguments.temperature
   let inverseTemperature = V.Lane(1 / arguments.temperature)
-  var kept = KLDivergenceScratch(arguments.scratch, columns: columns)
-  var waiting = KLDivergenceGradients(
-    of: KLDivergenceScratch(arguments.scratch + kept.count, columns: columns))
+  let kept = KLDivergenceScratch(arguments.scratch, columns: columns)
+  var waiting = KLDivergenceGradients<V.Lane>()
+  let lead = gradientLead(arguments, as: V.self)
 
   var (sum, active) = (0.0, 0)
   var ahead = (input: V.Lane(0), target: V.Lane(0), isKnown: false)
@@ -32,6 +33,10 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       let target = arguments.target + index * arguments.targetStride
       let inputShift = ahead.isKnown ? ahead.input : largestElement(input, columns, as: V.self)
       let targetShift = ahead.isKnown ? ahead.target : largestElement(target, columns, as: V.self)
+      if arguments.streams {
+        prefetchEnd(ofStreamed: inputGradient, columns)
+        prefetchEnd(ofStreamed: targetGradient, columns)
+      }
       let isLast = index + 1 == arguments.rows
       let nextInput = isLast ? input : input + arguments.inputStride
       let nextTarget = isLast ? target : target + arguments.targetStride
@@ -39,25 +44,24 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       if inverseTemperature == 1 {
         sums = klDivergenceSums(
           input, target, columns, inputShift, targetShift, 1, to: kept, nextInput: nextInput,
-          nextTarget: nextTarget, writing: waiting, arguments.streams, UnitTemperature.self, as: V.self)
+          nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, UnitTemperature.self, as: V.self)
       } else {
         sums = klDivergenceSums(
           input, target, columns, inputShift, targetShift, inverseTemperature, to: kept, nextInput: nextInput,
-          nextTarget: nextTarget, writing: waiting, arguments.streams, AnyTemperature.self, as: V.self)
+          nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, AnyTemperature.self, as: V.self)
       }
       ahead = (sums.nextInput, sums.nextTarget, true)
       if sums.product.isNaN {
         sums.product = productWithoutZeros(
           input, target, columns, inputShift, targetShift, inverseTemperature, in: kept, as: V.self)
       }
-      let shift = log(sums.input) - log(sums.target)
+      let shift = log(sums.input / sums.target)
       let divergence = sums.product / sums.target + shift
       loss = weight * square * divergence
 
       // d(T²·KL)/dx, in which one T comes from the logits' division.
       let outer = arguments.gradientScale * weight * arguments.temperature
-      let free = waiting.kept
-      waiting = KLDivergenceGradients(of: kept)
+      waiting = KLDivergenceGradients()
       waiting.input = inputGradient
       (waiting.inputFactor, waiting.targetFactor) = (V.Lane(outer / sums.input), V.Lane(-outer / sums.target))
       // In two parts: it is up to 20, and the sum with it cancels where e^u is largest.
@@ -67,22 +71,20 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       if waiting.offset.isFinite {
         waiting.target = targetGradient
       } else if let targetGradient {
-        writeUnboundedGradient(targetGradient, columns, waiting, arguments.streams, as: V.self)
+        writeUnboundedGradient(targetGradient, columns, waiting, in: kept, arguments.streams, as: V.self)
       }
-      kept = free
     }
     sum += loss
     if loss > 0 { active += 1 }
     if let losses = arguments.losses { losses[index] = V.Lane(loss) }
   }
-  klDivergenceRest(waiting, columns, arguments.streams, as: V.self)
+  klDivergenceRest(waiting, in: kept, columns, arguments.streams, as: V.self)
   arguments.sum = sum
   arguments.active = active
 }
 
 /// Gradients of a row whose sums are known, which are yet to be written.
 private struct KLDivergenceGradients<Lane: KernelScalar> {
-  var kept: KLDivergenceScratch<Lane>
   /// `inputFactor`·e^x + `targetFactor`·e^u, where wanted.
   var input: UnsafeMutablePointer<Lane>?
   var (inputFactor, targetFactor): (Lane, Lane) = (0, 0)
@@ -90,35 +92,42 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
   var target: UnsafeMutablePointer<Lane>?
   var (offset, rest): (Lane, Lane) = (0, 0)
 
-  init(of kept: KLDivergenceScratch<Lane>) { self.kept = kept }
-
   /// `targetFactor`·e^u
   @inline(__always)
-  func targetTerm<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
+  func targetTerm<V: KernelVector>(_ kept: KLDivergenceScratch<Lane>, _ index: Int, _ lanes: Int) -> V
+  where V.Lane == Lane {
     loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self) * V(lane: targetFactor)
   }
 
   @inline(__always)
-  func inputGradient<V: KernelVector>(_ targetTerm: V, _ index: Int, _ lanes: Int) -> V where V.Lane == Lane {
+  func inputGradient<V: KernelVector>(
+    _ kept: KLDivergenceScratch<Lane>, _ targetTerm: V, _ index: Int, _ lanes: Int
+  ) -> V where V.Lane == Lane {
     V.multiplyAdd(
       loadLanes(UnsafePointer(kept.inputExponentials) + index, lanes, as: V.self), V(lane: inputFactor),
       targetTerm)
   }
 
   @inline(__always)
-  func targetGradient<V: KernelVector>(_ targetTerm: V, _ index: Int, _ lanes: Int) -> V where V.Lane == Lane {
+  func targetGradient<V: KernelVector>(
+    _ kept: KLDivergenceScratch<Lane>, _ targetTerm: V, _ index: Int, _ lanes: Int
+  ) -> V where V.Lane == Lane {
     let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
     return targetTerm * ((V(lane: offset) - difference) + V(lane: rest))
   }
 
   @inline(__always)
-  func inputGradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
-    inputGradient(targetTerm(index, lanes, as: V.self), index, lanes)
+  func inputGradient<V: KernelVector>(
+    _ kept: KLDivergenceScratch<Lane>, _ index: Int, _ lanes: Int, as: V.Type
+  ) -> V where V.Lane == Lane {
+    inputGradient(kept, targetTerm(kept, index, lanes), index, lanes)
   }
 
   @inline(__always)
-  func targetGradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane {
-    targetGradient(targetTerm(index, lanes, as: V.self), index, lanes)
+  func targetGradient<V: KernelVector>(
+    _ kept: KLDivergenceScratch<Lane>, _ index: Int, _ lanes: Int, as: V.Type
+  ) -> V where V.Lane == Lane {
+    targetGradient(kept, targetTerm(kept, index, lanes), index, lanes)
   }
 }
 
@@ -145,15 +154,52 @@ private enum AnyTemperature: Tempering {
   }
 }
 
+/// Vectors that are taken in one loop, where there are too few registers for the whole of it.
+private var splitLength: Int { 8 }
+
+/// How many elements the gradients of the row before are ahead of what is read of this row.
+///
+/// Processors that compare no more than the last twelve bits of addresses hold a load back behind every store to such an
+/// address that is still on its way: see ``exponentialSum``. Stores that are four vectors ahead, or more, have left by
+/// then.
+@inline(__always)
+private func gradientLead<V: KernelVector>(_ arguments: KLDivergenceArguments<V.Lane>, as: V.Type) -> Int {
+  let size = MemoryLayout<V.Lane>.stride
+  let vector = V.laneCount * size
+  @inline(__always)
+  func collides(
+    _ gradient: UnsafeMutablePointer<V.Lane>?, _ logits: UnsafePointer<V.Lane>, _ stride: Int, _ lead: Int
+  ) -> Bool {
+    guard let gradient else { return false }
+    // This row and the next one.
+    let ahead = Int(bitPattern: gradient) - Int(bitPattern: logits) + lead * vector - stride * size
+    let (first, second) = (ahead + vector - 1, ahead + vector - 1 - stride * size)
+    return first & 4095 < 5 * vector - 1 || second & 4095 < 5 * vector - 1
+  }
+  #if BATCHLOSS_X86_V4
+    let least = 0
+  #else
+    let least = splitLength
+  #endif
+  for lead in least..<least + 16 {
+    if collides(arguments.inputGradient, arguments.input, arguments.inputStride, lead) { continue }
+    if collides(arguments.inputGradient, arguments.target, arguments.targetStride, lead) { continue }
+    if collides(arguments.targetGradient, arguments.input, arguments.inputStride, lead) { continue }
+    if collides(arguments.targetGradient, arguments.target, arguments.targetStride, lead) { continue }
+    return lead * V.laneCount
+  }
+  return (least + 4) * V.laneCount
+}
+
 /// The sums of a row. The exponentials and the differences u − x, divided by the temperature, are kept. A probability of 0
 /// counts 0 whatever the other is: where e^u is 0, a difference is finite or +∞, which ``productWithoutZeros`` mends.
-/// The gradients that wait are written, from their ends to their beginnings: see ``exponentialSum``.
+/// The gradients that wait are written, `lead` elements ahead.
 @inline(never)
 private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, _ inputShift: V.Lane,
   _ targetShift: V.Lane, _ inverseTemperature: V.Lane, to kept: KLDivergenceScratch<V.Lane>,
   nextInput: UnsafePointer<V.Lane>, nextTarget: UnsafePointer<V.Lane>,
-  writing waiting: KLDivergenceGradients<V.Lane>, _ streams: Bool, _: Temperature.Type, as: V.Type
+  writing waiting: KLDivergenceGradients<V.Lane>, ahead lead: Int, _ streams: Bool, _: Temperature.Type, as: V.Type
 ) -> KLDivergenceSums<V.Lane> {
   let zero = V(lane: 0)
   let scale = V(lane: inverseTemperature)
@@ -163,79 +209,97 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
   let (inputExponentials, targetExponentials) = (kept.inputExponentials, kept.targetExponentials)
   let differences = kept.differences
-  var result = (input: 0.0, target: 0.0, product: 0.0, nextInput: V.Lane(0), nextTarget: V.Lane(0))
   var (largestInput, largestTarget) = (V(lane: -.infinity), V(lane: -.infinity))
   var (inputSum, targetSum, productSum) = (zero, zero, zero)
+  let none = SIMD8<Double>(repeating: 0)
+  var (inputTotal, targetTotal, productTotal) = (none, none, none)
 
-  let (inputLines, targetLines) = klDivergenceEnds(waiting, columns, streams, as: V.self)
+  let (inputLines, targetLines) = klDivergenceEnds(waiting, in: kept, columns, streams, as: V.self)
   let haveSameLines = inputLines == targetLines
   let inputOutput = waiting.input ?? inputExponentials
   let targetOutput = waiting.target ?? targetExponentials
+  let (inputStart, targetStart) = (inputLines.lead + lead, targetLines.lead + lead)
+  let (inputEnd, targetEnd) = (inputLines.end, targetLines.end)
   @inline(__always)
-  func writeInputGradient(_ index: Int) {
-    let place = inputLines.end - V.laneCount - index
-    guard place >= inputLines.lead else { return }
-    waiting.inputGradient(place, V.laneCount, as: V.self).store(inputOutput + place, streams: streams)
+  func writeInputGradient(at place: Int) {
+    guard place < inputEnd else { return }
+    waiting.inputGradient(kept, place, V.laneCount, as: V.self).store(inputOutput + place, streams: streams)
   }
   @inline(__always)
-  func writeTargetGradient(_ index: Int) {
-    let place = targetLines.end - V.laneCount - index
-    guard place >= targetLines.lead else { return }
-    waiting.targetGradient(place, V.laneCount, as: V.self).store(targetOutput + place, streams: streams)
+  func writeTargetGradient(at place: Int) {
+    guard place < targetEnd else { return }
+    waiting.targetGradient(kept, place, V.laneCount, as: V.self).store(targetOutput + place, streams: streams)
   }
-
   /// What both have in common once, where they are written at the same time.
   @inline(__always)
   func writeGradients(_ index: Int) {
     guard haveSameLines else {
-      writeInputGradient(index)
-      writeTargetGradient(index)
+      writeInputGradient(at: inputStart + index)
+      writeTargetGradient(at: targetStart + index)
       return
     }
-    let place = inputLines.end - V.laneCount - index
-    guard place >= inputLines.lead else { return }
-    let term = waiting.targetTerm(place, V.laneCount, as: V.self)
-    waiting.inputGradient(term, place, V.laneCount).store(inputOutput + place, streams: streams)
-    waiting.targetGradient(term, place, V.laneCount).store(targetOutput + place, streams: streams)
+    let place = inputStart + index
+    guard place < inputEnd else { return }
+    let term: V = waiting.targetTerm(kept, place, V.laneCount)
+    waiting.inputGradient(kept, term, place, V.laneCount).store(inputOutput + place, streams: streams)
+    waiting.targetGradient(kept, term, place, V.laneCount).store(targetOutput + place, streams: streams)
   }
 
   @inline(__always)
-  func targetStep(_ index: Int, _ lanes: Int) -> (exponential: V, difference: V) {
-    let du = loadLanes(target + index, lanes, padding: -.infinity, as: V.self) - targetShift
+  func targetDifference(_ index: Int, _ lanes: Int) -> V {
+    loadLanes(target + index, lanes, padding: -.infinity, as: V.self) - targetShift
+  }
+  @inline(__always)
+  func inputDifference(_ index: Int, _ lanes: Int) -> V {
+    loadLanes(input + index, lanes, padding: -.infinity, as: V.self) - inputShift
+  }
+  @inline(__always)
+  func keepTarget(_ index: Int, _ lanes: Int, _ du: V) -> V {
     let f = V.exp(ofSummand: Temperature.scaled(du, scale))
     storeLanes(f, targetExponentials + index, lanes)
     targetSum = targetSum + f
     largestTarget = .maximum(largestTarget, loadLanes(nextTarget + index, lanes, padding: -.infinity, as: V.self))
-    return (f, du)
+    return f
   }
   @inline(__always)
-  func inputStep(_ index: Int, _ lanes: Int, _ target: (exponential: V, difference: V)) {
-    let dx = loadLanes(input + index, lanes, padding: -.infinity, as: V.self) - inputShift
+  func keepInput(_ index: Int, _ lanes: Int, _ dx: V, _ f: V, _ du: V) {
     let e = V.exp(ofSummand: Temperature.scaled(dx, scale))
     storeLanes(e, inputExponentials + index, lanes)
     inputSum = inputSum + e
     // Of NaN, where both are −∞, `maximum` yields its left operand.
-    let difference = V.maximum(lowest, Temperature.scaled(target.difference - dx, scale))
+    let difference = V.maximum(lowest, Temperature.scaled(du - dx, scale))
     storeLanes(difference, differences + index, lanes)
-    productSum = V.multiplyAdd(target.exponential, difference, productSum)
+    productSum = V.multiplyAdd(f, difference, productSum)
     largestInput = .maximum(largestInput, loadLanes(nextInput + index, lanes, padding: -.infinity, as: V.self))
   }
   @inline(__always)
   func flush() {
-    result.input += inputSum.total
-    result.target += targetSum.total
-    result.product += productSum.total
+    inputTotal += inputSum.folded
+    targetTotal += targetSum.folded
+    productTotal += productSum.folded
     (inputSum, targetSum, productSum) = (zero, zero, zero)
   }
-  let whole = columns & -V.laneCount
+
   var index = 0
+  while index < lead {
+    writeInputGradient(at: inputLines.lead + index)
+    writeTargetGradient(at: targetLines.lead + index)
+    index += V.laneCount
+  }
+  let whole = columns & -V.laneCount
+  index = 0
   while index < whole {
     // Lanes are added to float64 before their rounding errors can grow.
     let end = min(index + 32 * V.laneCount, whole)
+    prefetchPages(after: nextInput + index, end - index)
+    prefetchPages(after: nextTarget + index, end - index)
+    prefetchPages(after: UnsafePointer(inputOutput + index), end - index)
+    prefetchPages(after: UnsafePointer(targetOutput + index), end - index)
     #if BATCHLOSS_X86_V4
       while index < end {
-        inputStep(index, V.laneCount, targetStep(index, V.laneCount))
+        let (du, dx) = (targetDifference(index, V.laneCount), inputDifference(index, V.laneCount))
         writeGradients(index)
+        keepInput(index, V.laneCount, dx, keepTarget(index, V.laneCount, du), du)
         prefetch(after: nextInput + index)
         prefetch(after: nextTarget + index)
         index += V.laneCount
@@ -243,31 +307,36 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     #else
       // All of it in one loop keeps more values alive than there are registers: 249 instructions on AVX2, 38 of them
       // with the stack.
-      let start = index
       while index < end {
-        storeLanes(targetStep(index, V.laneCount).difference, differences + index, V.laneCount)
-        writeTargetGradient(index)
-        prefetch(after: nextTarget + index)
-        index += V.laneCount
-      }
-      index = start
-      while index < end {
-        inputStep(index, V.laneCount, (.load(targetExponentials + index), .load(differences + index)))
-        writeInputGradient(index)
-        prefetch(after: nextInput + index)
-        index += V.laneCount
+        let start = index
+        let stop = min(index + splitLength * V.laneCount, end)
+        while index < stop {
+          let du = targetDifference(index, V.laneCount)
+          writeTargetGradient(at: targetStart + index)
+          _ = keepTarget(index, V.laneCount, du)
+          storeLanes(du, differences + index, V.laneCount)
+          prefetch(after: nextTarget + index)
+          index += V.laneCount
+        }
+        index = start
+        while index < stop {
+          let dx = inputDifference(index, V.laneCount)
+          writeInputGradient(at: inputStart + index)
+          keepInput(index, V.laneCount, dx, .load(targetExponentials + index), .load(differences + index))
+          prefetch(after: nextInput + index)
+          index += V.laneCount
+        }
       }
     #endif
     flush()
   }
   if index < columns {
-    inputStep(index, columns - index, targetStep(index, columns - index))
-    writeInputGradient(index)
-    writeTargetGradient(index)
+    let lanes = columns - index
+    let (du, dx) = (targetDifference(index, lanes), inputDifference(index, lanes))
+    keepInput(index, lanes, dx, keepTarget(index, lanes, du), du)
     flush()
   }
-  (result.nextInput, result.nextTarget) = (largestInput.largest, largestTarget.largest)
-  return result
+  return (inputTotal.total, targetTotal.total, productTotal.total, largestInput.largest, largestTarget.largest)
 }
 
 /// Σ e^u·(u − x) where 0·∞ was in it: a probability of the target that is 0 in this format, where that of the input is
@@ -299,19 +368,20 @@ private func productWithoutZeros<V: KernelVector>(
 /// - Returns: The whole lines of both.
 @inline(__always)
 private func klDivergenceEnds<V: KernelVector>(
-  _ waiting: KLDivergenceGradients<V.Lane>, _ columns: Int, _ streams: Bool, as: V.Type
+  _ waiting: KLDivergenceGradients<V.Lane>, in kept: KLDivergenceScratch<V.Lane>, _ columns: Int, _ streams: Bool,
+  as: V.Type
 ) -> (input: (lead: Int, end: Int), target: (lead: Int, end: Int)) {
   let input = wholeLines(waiting.input, columns, streams, as: V.self)
   if let gradient = waiting.input {
-    if input.lead > 0 { waiting.inputGradient(0, input.lead, as: V.self).store(gradient, count: input.lead) }
+    if input.lead > 0 { waiting.inputGradient(kept, 0, input.lead, as: V.self).store(gradient, count: input.lead) }
     let (end, rest) = (input.end, columns - input.end)
-    if rest > 0 { waiting.inputGradient(end, rest, as: V.self).store(gradient + end, count: rest) }
+    if rest > 0 { waiting.inputGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }
   }
   let target = wholeLines(waiting.target, columns, streams, as: V.self)
   if let gradient = waiting.target {
-    if target.lead > 0 { waiting.targetGradient(0, target.lead, as: V.self).store(gradient, count: target.lead) }
+    if target.lead > 0 { waiting.targetGradient(kept, 0, target.lead, as: V.self).store(gradient, count: target.lead) }
     let (end, rest) = (target.end, columns - target.end)
-    if rest > 0 { waiting.targetGradient(end, rest, as: V.self).store(gradient + end, count: rest) }
+    if rest > 0 { waiting.targetGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }
   }
   return (input, target)
 }
@@ -319,16 +389,17 @@ private func klDivergenceEnds<V: KernelVector>(
 /// Writes gradients after which no row comes.
 @inline(never)
 private func klDivergenceRest<V: KernelVector>(
-  _ waiting: KLDivergenceGradients<V.Lane>, _ columns: Int, _ streams: Bool, as: V.Type
+  _ waiting: KLDivergenceGradients<V.Lane>, in kept: KLDivergenceScratch<V.Lane>, _ columns: Int, _ streams: Bool,
+  as: V.Type
 ) {
   if let gradient = waiting.input {
     forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) {
-      waiting.inputGradient($0, $1, as: V.self)
+      waiting.inputGradient(kept, $0, $1, as: V.self)
     }
   }
   if let gradient = waiting.target {
     forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) {
-      waiting.targetGradient($0, $1, as: V.self)
+      waiting.targetGradient(kept, $0, $1, as: V.self)
     }
   }
 }
@@ -337,9 +408,8 @@ private func klDivergenceRest<V: KernelVector>(
 @inline(never)
 private func writeUnboundedGradient<V: KernelVector>(
   _ gradient: UnsafeMutablePointer<V.Lane>, _ columns: Int, _ waiting: KLDivergenceGradients<V.Lane>,
-  _ streams: Bool, as: V.Type
+  in kept: KLDivergenceScratch<V.Lane>, _ streams: Bool, as: V.Type
 ) {
-  let kept = waiting.kept
   forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) { index, lanes in
     let e = loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self)
     let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)

@@ -189,6 +189,9 @@ extension SIMD8: KernelVector where Scalar == Double {
   }
 
   @inline(__always)
+  var folded: SIMD8<Double> { self }
+
+  @inline(__always)
   var total: Double {
     #if BATCHLOSS_X86_V4
       return _mm512_reduce_add_pd(self)

@@ -200,7 +200,10 @@ extension SIMD16: KernelVector where Scalar == Float {
   }
 
   @inline(__always)
-  var total: Double { (Self.widened(lowHalf) + Self.widened(highHalf)).total }
+  var folded: SIMD8<Double> { Self.widened(lowHalf) + Self.widened(highHalf) }
+
+  @inline(__always)
+  var total: Double { folded.total }
 
   @inline(__always)
   private static func widened(_ x: SIMD8<Float>) -> SIMD8<Double> {

@@ -47,6 +47,8 @@ protocol KernelVector: LossVector {
 
   /// How many lanes are true.
   static func count(_ mask: Mask) -> Int
+  /// The lanes in float64, of more than eight the second half added to the first.
+  var folded: SIMD8<Double> { get }
   /// The sum of the lanes in float64, by halves.
   var total: Double { get }
   /// The largest lane; lanes with NaN do not count.
@@ -122,6 +124,17 @@ func advance<Element>(_ pointer: UnsafeMutablePointer<Element>?, _ offset: Int) 
 @inline(__always)
 func prefetch<Element>(after pointer: UnsafePointer<Element>) {
   batchloss_prefetch(UnsafeRawPointer(pointer) + 4096)
+}
+
+/// Asks for the pages that a loop along `pointer` comes to later: three pages ahead of each page that begins within the next
+/// `count` elements.
+///
+/// Otherwise the first access to a page waits until its address is translated: a load with all that needs it, a store with
+/// every store after it. ``prefetch(after:)`` gives up on a page without translation, so this is ahead of that as well.
+@inline(__always)
+func prefetchPages<Element>(after pointer: UnsafePointer<Element>, _ count: Int) {
+  let address = UnsafeRawPointer(pointer)
+  if -Int(bitPattern: address) & 4095 < count * MemoryLayout<Element>.stride { batchloss_prefetch_page(address + 12288) }
 }
 
 /// Asks for every cache line of a row.

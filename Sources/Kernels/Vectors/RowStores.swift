@@ -1,4 +1,5 @@
 import BatchLossFormulas
+import BatchLossInstructions
 
 // Rows that are written in whole cache lines, which streaming stores need.
 
@@ -12,6 +13,14 @@ func wholeLines<V: KernelVector>(
   let misaligned = (Int(bitPattern: row) & 63) / MemoryLayout<V.Lane>.stride
   let lead = streams ? min(count, (V.laneCount - misaligned) & (V.laneCount - 1)) : 0
   return (lead, lead + ((count - lead) & -V.laneCount))
+}
+
+/// Asks for the line in which a row ends that will be streamed later, if it ends within one: what fills no whole line goes
+/// through the cache, and stores after it wait for that line.
+@inline(__always)
+func prefetchEnd<Lane>(ofStreamed row: UnsafeMutablePointer<Lane>?, _ count: Int) {
+  guard let row, Int(bitPattern: row + count) & 63 != 0 else { return }
+  batchloss_prefetch_page(UnsafeRawPointer(row + (count - 1)))
 }
 
 /// Applies `transform` to the elements from index `start` up to `end`, in vectors that suit streaming
