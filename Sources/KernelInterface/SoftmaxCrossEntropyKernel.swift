@@ -113,8 +113,8 @@ package enum SoftmaxPlan {
   /// Scratch elements that a block of rows of `columns` needs.
   package static func scratchCount(columns: Int) -> Int {
     if columns <= laneColumns { return (columns + 15) / 16 * 16 * 16 }
-    // For two rows exponentials, capped logits and scales; the maxima of one.
-    return 4 * padded(columns) + 3 * padded(segments(columns))
+    // Exponentials and maxima of one row, capped logits and scales of two.
+    return 3 * padded(columns) + 3 * padded(segments(columns))
   }
 
   package static func segments(_ columns: Int) -> Int {

@@ -23,6 +23,25 @@ func sum<V: KernelVector>(_ source: UnsafePointer<V.Lane>, _ count: Int, as: V.T
   return total
 }
 
+/// A sum by lanes, which go over to float64 before their rounding errors can grow.
+struct LaneSum<V: KernelVector> {
+  var lanes = V(lane: 0)
+  private var flushed = SIMD8<Double>(repeating: 0)
+
+  @inline(__always)
+  init() {}
+
+  @inline(__always)
+  mutating func flush() {
+    flushed += lanes.folded
+    lanes = V(lane: 0)
+  }
+
+  /// The sum of what was flushed.
+  @inline(__always)
+  var total: Double { flushed.total }
+}
+
 /// How many of `count` numbers lie outside `low...high`. Not inlined into the closure that takes lanes: see
 /// docs/adding-a-kernel.md.
 @inline(never)

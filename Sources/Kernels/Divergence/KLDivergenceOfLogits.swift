@@ -44,7 +44,8 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       if inverseTemperature == 1 {
         sums = klDivergenceSums(
           input, target, columns, inputShift, targetShift, 1, to: kept, nextInput: nextInput,
-          nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, UnitTemperature.self, as: V.self)
+          nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, UnitTemperature.self, as: V.self
+        )
       } else {
         sums = klDivergenceSums(
           input, target, columns, inputShift, targetShift, inverseTemperature, to: kept, nextInput: nextInput,
@@ -157,24 +158,17 @@ private enum AnyTemperature: Tempering {
 /// Vectors that are taken in one loop, where there are too few registers for the whole of it.
 private var splitLength: Int { 8 }
 
-/// How many elements the gradients of the row before are ahead of what is read of this row.
-///
-/// Processors that compare no more than the last twelve bits of addresses hold a load back behind every store to such an
-/// address that is still on its way: see ``exponentialSum``. Stores that are four vectors ahead, or more, have left by
-/// then.
+/// How many elements the gradients of the row before are ahead of what is read of this row and the next one.
 @inline(__always)
 private func gradientLead<V: KernelVector>(_ arguments: KLDivergenceArguments<V.Lane>, as: V.Type) -> Int {
-  let size = MemoryLayout<V.Lane>.stride
-  let vector = V.laneCount * size
   @inline(__always)
-  func collides(
-    _ gradient: UnsafeMutablePointer<V.Lane>?, _ logits: UnsafePointer<V.Lane>, _ stride: Int, _ lead: Int
-  ) -> Bool {
+  func holdsBackRows(_ gradient: UnsafeMutablePointer<V.Lane>?, _ place: Int) -> Bool {
     guard let gradient else { return false }
-    // This row and the next one.
-    let ahead = Int(bitPattern: gradient) - Int(bitPattern: logits) + lead * vector - stride * size
-    let (first, second) = (ahead + vector - 1, ahead + vector - 1 - stride * size)
-    return first & 4095 < 5 * vector - 1 || second & 4095 < 5 * vector - 1
+    let (input, target) = (arguments.input + arguments.inputStride, arguments.target + arguments.targetStride)
+    return holdsBack(input, gradient, place, as: V.self)
+      || holdsBack(input + arguments.inputStride, gradient, place, as: V.self)
+      || holdsBack(target, gradient, place, as: V.self)
+      || holdsBack(target + arguments.targetStride, gradient, place, as: V.self)
   }
   #if BATCHLOSS_X86_V4
     let least = 0
@@ -182,11 +176,10 @@ private func gradientLead<V: KernelVector>(_ arguments: KLDivergenceArguments<V.
     let least = splitLength
   #endif
   for lead in least..<least + 16 {
-    if collides(arguments.inputGradient, arguments.input, arguments.inputStride, lead) { continue }
-    if collides(arguments.inputGradient, arguments.target, arguments.targetStride, lead) { continue }
-    if collides(arguments.targetGradient, arguments.input, arguments.inputStride, lead) { continue }
-    if collides(arguments.targetGradient, arguments.target, arguments.targetStride, lead) { continue }
-    return lead * V.laneCount
+    let place = lead * V.laneCount
+    if !holdsBackRows(arguments.inputGradient, place) && !holdsBackRows(arguments.targetGradient, place) {
+      return place
+    }
   }
   return (least + 4) * V.laneCount
 }
@@ -201,7 +194,6 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   nextInput: UnsafePointer<V.Lane>, nextTarget: UnsafePointer<V.Lane>,
   writing waiting: KLDivergenceGradients<V.Lane>, ahead lead: Int, _ streams: Bool, _: Temperature.Type, as: V.Type
 ) -> KLDivergenceSums<V.Lane> {
-  let zero = V(lane: 0)
   let scale = V(lane: inverseTemperature)
   // No difference is lower where e^u is not 0, because x is no larger than its shift.
   let lowest = V(lane: V.lowestExponent)
@@ -210,9 +202,7 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   let (inputExponentials, targetExponentials) = (kept.inputExponentials, kept.targetExponentials)
   let differences = kept.differences
   var (largestInput, largestTarget) = (V(lane: -.infinity), V(lane: -.infinity))
-  var (inputSum, targetSum, productSum) = (zero, zero, zero)
-  let none = SIMD8<Double>(repeating: 0)
-  var (inputTotal, targetTotal, productTotal) = (none, none, none)
+  var (inputSum, targetSum, productSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
 
   let (inputLines, targetLines) = klDivergenceEnds(waiting, in: kept, columns, streams, as: V.self)
   let haveSameLines = inputLines == targetLines
@@ -257,7 +247,7 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   func keepTarget(_ index: Int, _ lanes: Int, _ du: V) -> V {
     let f = V.exp(ofSummand: Temperature.scaled(du, scale))
     storeLanes(f, targetExponentials + index, lanes)
-    targetSum = targetSum + f
+    targetSum.lanes = targetSum.lanes + f
     largestTarget = .maximum(largestTarget, loadLanes(nextTarget + index, lanes, padding: -.infinity, as: V.self))
     return f
   }
@@ -265,19 +255,18 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   func keepInput(_ index: Int, _ lanes: Int, _ dx: V, _ f: V, _ du: V) {
     let e = V.exp(ofSummand: Temperature.scaled(dx, scale))
     storeLanes(e, inputExponentials + index, lanes)
-    inputSum = inputSum + e
+    inputSum.lanes = inputSum.lanes + e
     // Of NaN, where both are −∞, `maximum` yields its left operand.
     let difference = V.maximum(lowest, Temperature.scaled(du - dx, scale))
     storeLanes(difference, differences + index, lanes)
-    productSum = V.multiplyAdd(f, difference, productSum)
+    productSum.lanes = V.multiplyAdd(f, difference, productSum.lanes)
     largestInput = .maximum(largestInput, loadLanes(nextInput + index, lanes, padding: -.infinity, as: V.self))
   }
   @inline(__always)
   func flush() {
-    inputTotal += inputSum.folded
-    targetTotal += targetSum.folded
-    productTotal += productSum.folded
-    (inputSum, targetSum, productSum) = (zero, zero, zero)
+    inputSum.flush()
+    targetSum.flush()
+    productSum.flush()
   }
 
   var index = 0
@@ -336,7 +325,7 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     keepInput(index, lanes, dx, keepTarget(index, lanes, du), du)
     flush()
   }
-  return (inputTotal.total, targetTotal.total, productTotal.total, largestInput.largest, largestTarget.largest)
+  return (inputSum.total, targetSum.total, productSum.total, largestInput.largest, largestTarget.largest)
 }
 
 /// Σ e^u·(u − x) where 0·∞ was in it: a probability of the target that is 0 in this format, where that of the input is
@@ -379,7 +368,9 @@ private func klDivergenceEnds<V: KernelVector>(
   }
   let target = wholeLines(waiting.target, columns, streams, as: V.self)
   if let gradient = waiting.target {
-    if target.lead > 0 { waiting.targetGradient(kept, 0, target.lead, as: V.self).store(gradient, count: target.lead) }
+    if target.lead > 0 {
+      waiting.targetGradient(kept, 0, target.lead, as: V.self).store(gradient, count: target.lead)
+    }
     let (end, rest) = (target.end, columns - target.end)
     if rest > 0 { waiting.targetGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }
   }

@@ -122,9 +122,8 @@ struct RepeatedGradient<Lane: KernelScalar>: WaitingRow {
 /// Σ e^(x − shift) in float64, and the largest of the elements ahead. The exponentials go to `exponentials` if asked
 /// for, and the gradient that waits, of as many elements, is written.
 ///
-/// One loop does all three, so that memory and arithmetic keep each other company. The gradient is written from its end
-/// to its beginning: on the way up, stores would run a little ahead of loads whose addresses end in the same twelve
-/// bits, as those of equal elements of two large arrays do, and processors that compare no more hold such loads back.
+/// One loop does all three, so that memory and arithmetic keep each other company. The exponentials may take the place of
+/// those of the gradient that waits, which is written first.
 @inline(never)
 func exponentialSum<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
@@ -135,37 +134,42 @@ func exponentialSum<V: KernelVector>(
   // Never stored to where there are none.
   let exponentials = exponentials ?? UnsafeMutablePointer(mutating: source)
   let output = waiting.output ?? exponentials
-  let (lead, end) = writeEnds(waiting, count, streams: streams, as: V.self)
+  let lines = linesAhead(waiting.output, count, streams, of: source, ahead.start, as: V.self)
+  writeBeginning(waiting.output, count, lines, streams: streams, as: V.self) {
+    waiting.gradient($0, $1, as: V.self)
+  }
   var largest = V(lane: -.infinity)
-  var sums = V(lane: 0)
+  var sum = LaneSum<V>()
   // Not by the closures of exponentialSum(…write:): as long as this one is, it would stay a call for each vector.
   @inline(__always)
   func step(_ index: Int, _ lanes: Int) {
     let e = V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
-    sums = sums + e
-    let place = end - V.laneCount - index
-    if place >= lead { waiting.gradient(place, V.laneCount, as: V.self).store(output + place, streams: streams) }
+    sum.lanes = sum.lanes + e
+    let place = lines.first + index
+    if place < lines.end {
+      waiting.gradient(place, V.laneCount, as: V.self).store(output + place, streams: streams)
+    }
     if writes { storeLanes(e, exponentials + index, lanes) }
     largest = ahead.larger(largest, at: index)
   }
   let whole = count & -V.laneCount
-  var total = 0.0
   var index = 0
   while index < whole {
     // Lanes are added to float64 before their rounding errors can grow.
     let stretch = min(index + sumStretch(V.self), whole)
+    prefetchPages(after: ahead.start + index, stretch - index)
+    if streams { prefetchPages(after: UnsafePointer(output + index), stretch - index) }
     while index < stretch {
       step(index, V.laneCount)
       index += V.laneCount
     }
-    total += sums.total
-    sums = V(lane: 0)
+    sum.flush()
   }
   if index < count {
     step(index, count - index)
-    total += sums.total
+    sum.flush()
   }
-  return (total, ahead.largest(largest, end: count))
+  return (sum.total, ahead.largest(largest, end: count))
 }
 
 /// Elements that are added lane by lane before float64 takes over. `labelShare` repeats the sum of a stretch.
@@ -179,7 +183,7 @@ private func largestExcess<Lane: KernelScalar>() -> Lane { 4 }
 
 /// The sum of a row that is too long to be read twice from a near cache, relative to a `shift` that is one of the
 /// elements and at most `largestExcess` below the largest. The exponentials go to `exponentials` if asked for, and the
-/// gradient that waits is written, from its end to its beginning as above.
+/// gradient that waits is written as above.
 ///
 /// The largest of the first elements is taken for that of the row. A stretch that proves it too low by more than
 /// the excess is done again, relative to its own largest, to which all before is scaled down.
@@ -192,7 +196,10 @@ func exponentialSum<V: KernelVector, Row: WaitingRow>(
   // Never stored to where there are none.
   let exponentials = exponentials ?? UnsafeMutablePointer(mutating: source)
   let output = waiting.output ?? exponentials
-  let (lead, end) = writeEnds(waiting, count, streams: streams, as: V.self)
+  let lines = linesAhead(waiting.output, count, streams, of: source, source, as: V.self)
+  writeBeginning(waiting.output, count, lines, streams: streams, as: V.self) {
+    waiting.gradient($0, $1, as: V.self)
+  }
   var total = 0.0
   var shift = -V.Lane.infinity
   var highest = V(lane: -.infinity)
@@ -218,10 +225,14 @@ func exponentialSum<V: KernelVector, Row: WaitingRow>(
     @inline(__always)
     func step(_ index: Int, _ lanes: Int) {
       highest = .maximum(highest, add(index, lanes))
-      let place = end - V.laneCount - index
-      if place >= lead { waiting.gradient(place, V.laneCount, as: V.self).store(output + place, streams: streams) }
+      let place = lines.first + index
+      if place < lines.end {
+        waiting.gradient(place, V.laneCount, as: V.self).store(output + place, streams: streams)
+      }
       prefetch(after: source + index)
     }
+    prefetchPages(after: source + start, stretch - start)
+    if streams { prefetchPages(after: UnsafePointer(output + start), stretch - start) }
     let whole = start + ((stretch - start) & -V.laneCount)
     var index = start
     while index < whole {
@@ -249,20 +260,6 @@ func exponentialSum<V: KernelVector, Row: WaitingRow>(
     start = stretch
   }
   return (total, shift, highest.largest)
-}
-
-/// Writes what of a waiting gradient fills no whole line.
-/// - Returns: Where the whole lines begin and end: a little later than the vectors of the row that is read meanwhile.
-@inline(__always)
-private func writeEnds<V: KernelVector, Row: WaitingRow>(
-  _ waiting: Row, _ count: Int, streams: Bool, as: V.Type
-) -> (lead: Int, end: Int) where Row.Lane == V.Lane {
-  let (lead, end) = wholeLines(waiting.output, count, streams, as: V.self)
-  if let output = waiting.output {
-    if lead > 0 { waiting.gradient(0, lead, as: V.self).store(output, count: lead) }
-    if end < count { waiting.gradient(end, count - end, as: V.self).store(output + end, count: count - end) }
-  }
-  return (lead, end)
 }
 
 /// Writes a gradient that waits and after which no row comes.

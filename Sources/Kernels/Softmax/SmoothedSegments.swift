@@ -76,48 +76,48 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
     return V.multiplyAdd(loadLanes(waitingExponentials + index, lanes, as: V.self), scale, target)
   }
 
-  // Whole lines of the waiting gradient begin a little later than the vectors of this row.
-  let (lead, end) = wholeLines(isWaiting ? output : nil, count, streams, as: V.self)
-  if lead > 0 { gradient(0, lead).store(output, count: lead) }
   var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
   if let ahead {
     let (source, shift) = (source + start, V(lane: shift))
-    var (sum, linear, weights) = (zero, zero, zero)
+    let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead.start, as: V.self)
+    writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, as: V.self, gradient)
+    var (sum, linear, weights) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
     var largest = V(lane: -.infinity)
     @inline(__always)
     func step(_ index: Int, _ lanes: Int) {
       let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
       let e = V.exp(ofSummand: shifted)
-      sum = sum + e
+      sum.lanes = sum.lanes + e
       if Weights.areGiven {
         let weight = loadLanes(classWeights + index, lanes, as: V.self)
         // A weight of 0 counts 0 even on −∞, which is what lies beyond the row's end.
         let masks = Weights.mayBeZero || lanes < V.laneCount
         let counted = masks ? shifted.replacing(with: zero, where: weight .== zero) : shifted
-        linear = V.multiplyAdd(weight, counted, linear)
-        if Weights.areAdded { weights = weights + weight }
+        linear.lanes = V.multiplyAdd(weight, counted, linear.lanes)
+        if Weights.areAdded { weights.lanes = weights.lanes + weight }
       } else if lanes < V.laneCount {
-        linear = linear + zero.replacing(with: shifted, where: V.first(lanes))
+        linear.lanes = linear.lanes + zero.replacing(with: shifted, where: V.first(lanes))
       } else {
-        linear = linear + shifted
+        linear.lanes = linear.lanes + shifted
       }
-      let place = end - V.laneCount - index
-      if place >= lead { gradient(place, V.laneCount).store(output + place, streams: streams) }
+      let place = lines.first + index
+      if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
       if writes { storeLanes(e, exponentials + index, lanes) }
       largest = ahead.larger(largest, at: index)
     }
     @inline(__always)
     func flush() {
-      result.sum += sum.total
-      result.linear += linear.total
-      result.targetSum += weights.total
-      (sum, linear, weights) = (zero, zero, zero)
+      sum.flush()
+      linear.flush()
+      if Weights.areAdded { weights.flush() }
     }
     let whole = count & -V.laneCount
     var index = 0
     while index < whole {
       // Lanes are added to float64 before their rounding errors can grow.
       let stretch = min(index + sumStretch(V.self), whole)
+      prefetchPages(after: ahead.start + index, stretch - index)
+      if streams { prefetchPages(after: UnsafePointer(output + index), stretch - index) }
       while index < stretch {
         step(index, V.laneCount)
         index += V.laneCount
@@ -128,14 +128,14 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
       step(index, count - index)
       flush()
     }
+    (result.sum, result.linear, result.targetSum) = (sum.total, linear.total, weights.total)
     if !Weights.areAdded { result.targetSum = Weights.areGiven ? arguments.classWeightSum : Double(count) }
     result.linear *= smoothing
     result.targetSum *= smoothing
     result.nextLargest = ahead.largest(largest, end: count)
   }
-  if isWaiting {
-    let rest = ahead == nil ? lead : end
-    forEachVector(from: rest, to: count, destination: output, streams: streams, as: V.self, gradient)
+  if ahead == nil, isWaiting {
+    forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self, gradient)
   }
   return result
 }

@@ -9,18 +9,19 @@ import Glibc
 ///
 /// One loop does three things at once, so that memory and arithmetic keep each other company: it takes the
 /// exponentials of this row, looks for the maximum of the segment that comes next, and writes the gradient of the
-/// row before. With streaming stores exponentials wait for that in scratch memory, else in the gradient's row. Long rows
-/// have neither segments nor exponentials that wait: see LongRows.swift.
+/// row before, a little ahead. With streaming stores exponentials wait for that in scratch memory, where they take the
+/// place of those of the row before, else in the gradient's row. Long rows have neither segments nor exponentials that
+/// wait: see LongRows.swift.
 @inline(__always)
 func softmaxCrossEntropyRows<V: KernelVector>(
   _ arguments: inout SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type
 ) {
   let padded = SoftmaxPlan.padded(arguments.columns)
   let segments = SoftmaxPlan.padded(SoftmaxPlan.segments(arguments.columns))
-  let scales = arguments.scratch + 4 * padded
-  var row = SoftmaxRow(exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + 2 * padded)
+  let scales = arguments.scratch + 3 * padded
+  var row = SoftmaxRow(exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + padded)
   var waiting = SoftmaxRow(
-    exponentials: arguments.scratch + padded, scales: scales + segments, capped: arguments.scratch + 3 * padded)
+    exponentials: arguments.scratch, scales: scales + segments, capped: arguments.scratch + 2 * padded)
   let maxima = scales + 2 * segments
 
   var sum = 0.0
@@ -44,10 +45,8 @@ func softmaxCrossEntropyRows<V: KernelVector>(
       if row.gradient != nil {
         let free = waiting
         waiting = row
-        row.exponentials = free.exponentials
         row.scales = free.scales
         row.capped = free.capped
-        // Without streaming stores the exponentials were in the gradient's row, and each row has its own.
       }
     }
     sum += loss
@@ -72,6 +71,7 @@ private func evaluate<V: KernelVector>(
   row.probabilities = advance(arguments.probabilities, index * arguments.probabilitiesStride)
   row.label = -1
   if let labels = arguments.labels { row.label = Int(labels[index]) }
+  if arguments.streams { prefetchEnd(ofStreamed: row.gradient, columns) }
   let isLong = isLong(arguments)
   if let gradient = row.gradient, !arguments.streams, !isLong { row.exponentials = gradient }
 
@@ -332,41 +332,41 @@ private func generalSegmentSums<V: KernelVector>(
     return value * (1 - ratio * ratio)
   }
 
-  // Whole lines of the waiting gradient begin a little later than the vectors of this row.
-  let (lead, end) = wholeLines(isWaiting ? output : nil, count, streams, as: V.self)
-  if lead > 0 { gradient(0, lead).store(output, count: lead) }
   var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
   if let ahead {
     let (source, shift) = (source + start, V(lane: shift))
-    var (sum, linear, targetSum) = (zero, zero, zero)
+    let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead.start, as: V.self)
+    writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, as: V.self, gradient)
+    var (sum, linear, targetSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
     var largest = V(lane: -.infinity)
     @inline(__always)
     func step(_ index: Int, _ lanes: Int) {
       let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
       let e = V.exp(ofSummand: shifted)
-      sum = sum + e
+      sum.lanes = sum.lanes + e
       var target = target(probabilities, index, lanes)
       if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
       // A target of 0 counts 0 even on −∞.
-      linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
-      targetSum = targetSum + target
-      let place = end - V.laneCount - index
-      if place >= lead { gradient(place, V.laneCount).store(output + place, streams: streams) }
+      linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
+      targetSum.lanes = targetSum.lanes + target
+      let place = lines.first + index
+      if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
       if writes { storeLanes(e, exponentials + index, lanes) }
       largest = ahead.larger(largest, at: index)
     }
     @inline(__always)
     func flush() {
-      result.sum += sum.total
-      result.linear += linear.total
-      result.targetSum += targetSum.total
-      (sum, linear, targetSum) = (zero, zero, zero)
+      sum.flush()
+      linear.flush()
+      targetSum.flush()
     }
     let whole = count & -V.laneCount
     var index = 0
     while index < whole {
       // Lanes are added to float64 before their rounding errors can grow.
       let stretch = min(index + sumStretch(V.self), whole)
+      prefetchPages(after: ahead.start + index, stretch - index)
+      if streams { prefetchPages(after: UnsafePointer(output + index), stretch - index) }
       while index < stretch {
         step(index, V.laneCount)
         index += V.laneCount
@@ -377,11 +377,11 @@ private func generalSegmentSums<V: KernelVector>(
       step(index, count - index)
       flush()
     }
+    (result.sum, result.linear, result.targetSum) = (sum.total, linear.total, targetSum.total)
     result.nextLargest = ahead.largest(largest, end: count)
   }
-  if isWaiting {
-    let rest = ahead == nil ? lead : end
-    forEachVector(from: rest, to: count, destination: output, streams: streams, as: V.self, gradient)
+  if ahead == nil, isWaiting {
+    forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self, gradient)
   }
   return result
 }

@@ -134,7 +134,9 @@ func prefetch<Element>(after pointer: UnsafePointer<Element>) {
 @inline(__always)
 func prefetchPages<Element>(after pointer: UnsafePointer<Element>, _ count: Int) {
   let address = UnsafeRawPointer(pointer)
-  if -Int(bitPattern: address) & 4095 < count * MemoryLayout<Element>.stride { batchloss_prefetch_page(address + 12288) }
+  if -Int(bitPattern: address) & 4095 < count * MemoryLayout<Element>.stride {
+    batchloss_prefetch_page(address + 12288)
+  }
 }
 
 /// Asks for every cache line of a row.

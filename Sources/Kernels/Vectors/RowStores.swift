@@ -15,6 +15,55 @@ func wholeLines<V: KernelVector>(
   return (lead, lead + ((count - lead) & -V.laneCount))
 }
 
+/// Whether stores to `row` from `place` on hold back loads from `source` on, element by element.
+///
+/// Processors that compare no more than the last twelve bits of addresses let a load wait for every store to such an
+/// address that is still on its way. Stores that are four vectors ahead, or more, have arrived by then; those behind follow
+/// the load.
+@inline(__always)
+func holdsBack<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ row: UnsafeMutablePointer<V.Lane>, _ place: Int, as: V.Type
+) -> Bool {
+  let vector = V.laneCount * MemoryLayout<V.Lane>.stride
+  let ahead = Int(bitPattern: row + place) - Int(bitPattern: source)
+  return (ahead + vector - 1) & 4095 < 5 * vector - 1
+}
+
+/// Where the whole lines of a row begin and end that is written while `source` and `next` are read, and where the first
+/// of its stores is that goes along with those. The lines before it come first.
+@inline(__always)
+func linesAhead<V: KernelVector>(
+  _ row: UnsafeMutablePointer<V.Lane>?, _ count: Int, _ streams: Bool, of source: UnsafePointer<V.Lane>,
+  _ next: UnsafePointer<V.Lane>, as: V.Type
+) -> (start: Int, first: Int, end: Int) {
+  let (start, end) = wholeLines(row, count, streams, as: V.self)
+  guard let row else { return (start, start, end) }
+  for lead in 0..<16 {
+    let first = start + lead * V.laneCount
+    if !holdsBack(source, row, first, as: V.self) && !holdsBack(next, row, first, as: V.self) {
+      return (start, first, end)
+    }
+  }
+  return (start, start + 4 * V.laneCount, end)
+}
+
+/// Writes what of such a row fills no whole line, and the lines that come first.
+@inline(__always)
+func writeBeginning<V: KernelVector>(
+  _ row: UnsafeMutablePointer<V.Lane>?, _ count: Int, _ lines: (start: Int, first: Int, end: Int), streams: Bool,
+  as: V.Type, _ transform: (_ index: Int, _ lanes: Int) -> V
+) {
+  guard let row else { return }
+  let (start, end) = (lines.start, lines.end)
+  if start > 0 { transform(0, start).store(row, count: start) }
+  if end < count { transform(end, count - end).store(row + end, count: count - end) }
+  var place = start
+  while place < min(lines.first, end) {
+    transform(place, V.laneCount).store(row + place, streams: streams)
+    place += V.laneCount
+  }
+}
+
 /// Asks for the line in which a row ends that will be streamed later, if it ends within one: what fills no whole line goes
 /// through the cache, and stores after it wait for that line.
 @inline(__always)
