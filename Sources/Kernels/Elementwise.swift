@@ -46,7 +46,7 @@ private func plain<Loss: ElementwiseLoss, V: KernelVector>(
     let end = min(index + flushInterval, whole)
     prefetchPages(after: predictions + index, flushInterval)
     prefetchPages(after: targets + index, flushInterval)
-    if streams { prefetchPages(after: UnsafePointer(gradient + index), flushInterval) }
+    if streams { prefetchPages(after: gradient + index, flushInterval) }
     var losses = V(lane: 0)
     while index < end {
       let result = loss.evaluate(
@@ -88,7 +88,7 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
     let end = min(index + flushInterval, whole)
     prefetchPages(after: predictions + index, flushInterval)
     prefetchPages(after: targets + index, flushInterval)
-    if streams { prefetchPages(after: UnsafePointer(gradient + index), flushInterval) }
+    if streams { prefetchPages(after: gradient + index, flushInterval) }
     var losses = V(lane: 0)
     while index < end {
       // The last one again at the end, which costs nothing that counts.

@@ -282,8 +282,8 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     let end = min(index + 32 * V.laneCount, whole)
     prefetchPages(after: nextInput + index, end - index)
     prefetchPages(after: nextTarget + index, end - index)
-    prefetchPages(after: UnsafePointer(inputOutput + index), end - index)
-    prefetchPages(after: UnsafePointer(targetOutput + index), end - index)
+    prefetchPages(after: inputOutput + index, end - index)
+    prefetchPages(after: targetOutput + index, end - index)
     #if BATCHLOSS_X86_V4
       while index < end {
         let (du, dx) = (targetDifference(index, V.laneCount), inputDifference(index, V.laneCount))

@@ -57,6 +57,12 @@ func givenTriplets<V: KernelVector>(_ arguments: inout TripletArguments<V.Lane>,
       prefetchRow(arguments.positives + next * arguments.positiveStride, columns, as: V.self)
       prefetchRow(arguments.negatives + next * arguments.negativeStride, columns, as: V.self)
     }
+    prefetchPages(after: arguments.anchors + step * arguments.anchorStride, columns)
+    prefetchPages(after: arguments.positives + step * arguments.positiveStride, columns)
+    prefetchPages(after: arguments.negatives + step * arguments.negativeStride, columns)
+    if let rows = arguments.anchorGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
+    if let rows = arguments.positiveGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
+    if let rows = arguments.negativeGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
     if step < arguments.count { givenTriplet(step, &arguments, as: V.self) }
     if wantsGradient && step >= rowsAhead { writeTriplet(step - rowsAhead, arguments, as: V.self) }
   }

@@ -158,7 +158,7 @@ func exponentialSum<V: KernelVector>(
     // Lanes are added to float64 before their rounding errors can grow.
     let stretch = min(index + sumStretch(V.self), whole)
     prefetchPages(after: ahead.start + index, stretch - index)
-    if streams { prefetchPages(after: UnsafePointer(output + index), stretch - index) }
+    if streams { prefetchPages(after: output + index, stretch - index) }
     while index < stretch {
       step(index, V.laneCount)
       index += V.laneCount
@@ -232,7 +232,7 @@ func exponentialSum<V: KernelVector, Row: WaitingRow>(
       prefetch(after: source + index)
     }
     prefetchPages(after: source + start, stretch - start)
-    if streams { prefetchPages(after: UnsafePointer(output + start), stretch - start) }
+    if streams { prefetchPages(after: output + start, stretch - start) }
     let whole = start + ((stretch - start) & -V.laneCount)
     var index = start
     while index < whole {

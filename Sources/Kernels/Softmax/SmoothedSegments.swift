@@ -117,7 +117,7 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
       // Lanes are added to float64 before their rounding errors can grow.
       let stretch = min(index + sumStretch(V.self), whole)
       prefetchPages(after: ahead.start + index, stretch - index)
-      if streams { prefetchPages(after: UnsafePointer(output + index), stretch - index) }
+      if streams { prefetchPages(after: output + index, stretch - index) }
       while index < stretch {
         step(index, V.laneCount)
         index += V.laneCount

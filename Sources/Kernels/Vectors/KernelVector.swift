@@ -139,6 +139,12 @@ func prefetchPages<Element>(after pointer: UnsafePointer<Element>, _ count: Int)
   }
 }
 
+/// The same for a row that will be written, if there is one.
+@inline(__always)
+func prefetchPages<Element>(after pointer: UnsafeMutablePointer<Element>?, _ count: Int) {
+  if let pointer { prefetchPages(after: UnsafePointer(pointer), count) }
+}
+
 /// Asks for every cache line of a row.
 @inline(__always)
 func prefetchRow<V: KernelVector>(_ row: UnsafePointer<V.Lane>, _ columns: Int, as: V.Type) {
