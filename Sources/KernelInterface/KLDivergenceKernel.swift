@@ -65,20 +65,21 @@ package struct KLDivergenceScratch<Scalar: KernelScalar> {
   /// Target's logit minus input's, both relative to their largest.
   package let differences: UnsafeMutablePointer<Scalar>
 
-  /// Elements of all three.
-  package let count: Int
-
   package init(_ memory: UnsafeMutablePointer<Scalar>, columns: Int) {
-    count = Self.count(columns: columns)
+    let stride = Self.stride(columns)
     inputExponentials = memory
-    targetExponentials = memory + count / 3
-    differences = memory + count / 3 * 2
+    targetExponentials = memory + stride
+    differences = memory + 2 * stride
   }
 
-  /// Three rows of whole vectors.
-  package static func count(columns: Int) -> Int {
+  /// Elements of all three.
+  package static func count(columns: Int) -> Int { 3 * stride(columns) }
+
+  /// Pages and a quarter of one, so that elements of the same index lie in different sets of a cache: two rows of logits,
+  /// two of gradients and these three share the eight lines of one otherwise.
+  private static func stride(_ columns: Int) -> Int {
     let page = 4096 / MemoryLayout<Scalar>.stride
-    return 3 * ((columns + page - 1) / page * page + page / 4)
+    return (columns + page - 1) / page * page + page / 4
   }
 }
 

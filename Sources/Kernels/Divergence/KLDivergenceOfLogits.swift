@@ -158,24 +158,28 @@ private enum AnyTemperature: Tempering {
 /// Vectors that are taken in one loop, where there are too few registers for the whole of it.
 private var splitLength: Int { 8 }
 
-/// How many elements the gradients of the row before are ahead of what is read of this row and the next one.
+/// How many elements the gradients of the row before are ahead of what is read of this row and the next one, wherever their
+/// whole lines begin. Rows of a block are alike where all strides are; where they are not, this is right for the first.
 @inline(__always)
 private func gradientLead<V: KernelVector>(_ arguments: KLDivergenceArguments<V.Lane>, as: V.Type) -> Int {
   @inline(__always)
   func holdsBackRows(_ gradient: UnsafeMutablePointer<V.Lane>?, _ place: Int) -> Bool {
     guard let gradient else { return false }
+    let last = place + V.laneCount - 1
     let (input, target) = (arguments.input + arguments.inputStride, arguments.target + arguments.targetStride)
-    return holdsBack(input, gradient, place, as: V.self)
+    return holdsBack(input, gradient, place, as: V.self) || holdsBack(input, gradient, last, as: V.self)
       || holdsBack(input + arguments.inputStride, gradient, place, as: V.self)
-      || holdsBack(target, gradient, place, as: V.self)
+      || holdsBack(input + arguments.inputStride, gradient, last, as: V.self)
+      || holdsBack(target, gradient, place, as: V.self) || holdsBack(target, gradient, last, as: V.self)
       || holdsBack(target + arguments.targetStride, gradient, place, as: V.self)
+      || holdsBack(target + arguments.targetStride, gradient, last, as: V.self)
   }
   #if BATCHLOSS_X86_V4
     let least = 0
   #else
     let least = splitLength
   #endif
-  for lead in least..<least + 16 {
+  for lead in least..<least + 64 {
     let place = lead * V.laneCount
     if !holdsBackRows(arguments.inputGradient, place) && !holdsBackRows(arguments.targetGradient, place) {
       return place
@@ -208,7 +212,7 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   let haveSameLines = inputLines == targetLines
   let inputOutput = waiting.input ?? inputExponentials
   let targetOutput = waiting.target ?? targetExponentials
-  let (inputStart, targetStart) = (inputLines.lead + lead, targetLines.lead + lead)
+  let (inputStart, targetStart) = (inputLines.start + lead, targetLines.start + lead)
   let (inputEnd, targetEnd) = (inputLines.end, targetLines.end)
   @inline(__always)
   func writeInputGradient(at place: Int) {
@@ -271,8 +275,8 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
 
   var index = 0
   while index < lead {
-    writeInputGradient(at: inputLines.lead + index)
-    writeTargetGradient(at: targetLines.lead + index)
+    writeInputGradient(at: inputLines.start + index)
+    writeTargetGradient(at: targetLines.start + index)
     index += V.laneCount
   }
   let whole = columns & -V.laneCount
@@ -282,8 +286,10 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     let end = min(index + 32 * V.laneCount, whole)
     prefetchPages(after: nextInput + index, end - index)
     prefetchPages(after: nextTarget + index, end - index)
-    prefetchPages(after: inputOutput + index, end - index)
-    prefetchPages(after: targetOutput + index, end - index)
+    if streams {
+      prefetchPages(after: inputOutput + index, end - index)
+      prefetchPages(after: targetOutput + index, end - index)
+    }
     #if BATCHLOSS_X86_V4
       while index < end {
         let (du, dx) = (targetDifference(index, V.laneCount), inputDifference(index, V.laneCount))
@@ -294,8 +300,7 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
         index += V.laneCount
       }
     #else
-      // All of it in one loop keeps more values alive than there are registers: 249 instructions on AVX2, 38 of them
-      // with the stack.
+      // All of it in one loop keeps more values alive than there are registers.
       while index < end {
         let start = index
         let stop = min(index + splitLength * V.laneCount, end)
@@ -359,17 +364,19 @@ private func productWithoutZeros<V: KernelVector>(
 private func klDivergenceEnds<V: KernelVector>(
   _ waiting: KLDivergenceGradients<V.Lane>, in kept: KLDivergenceScratch<V.Lane>, _ columns: Int, _ streams: Bool,
   as: V.Type
-) -> (input: (lead: Int, end: Int), target: (lead: Int, end: Int)) {
+) -> (input: (start: Int, end: Int), target: (start: Int, end: Int)) {
   let input = wholeLines(waiting.input, columns, streams, as: V.self)
   if let gradient = waiting.input {
-    if input.lead > 0 { waiting.inputGradient(kept, 0, input.lead, as: V.self).store(gradient, count: input.lead) }
+    if input.start > 0 {
+      waiting.inputGradient(kept, 0, input.start, as: V.self).store(gradient, count: input.start)
+    }
     let (end, rest) = (input.end, columns - input.end)
     if rest > 0 { waiting.inputGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }
   }
   let target = wholeLines(waiting.target, columns, streams, as: V.self)
   if let gradient = waiting.target {
-    if target.lead > 0 {
-      waiting.targetGradient(kept, 0, target.lead, as: V.self).store(gradient, count: target.lead)
+    if target.start > 0 {
+      waiting.targetGradient(kept, 0, target.start, as: V.self).store(gradient, count: target.start)
     }
     let (end, rest) = (target.end, columns - target.end)
     if rest > 0 { waiting.targetGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }

@@ -90,7 +90,8 @@ protocol WaitingRow<Lane> {
   associatedtype Lane: KernelScalar
   /// Where the gradient goes; `nil` where none waits.
   var output: UnsafeMutablePointer<Lane>? { get }
-  /// As many lanes of the gradient from `index` on; nothing is read beyond.
+  /// As many lanes of the gradient from `index` on; nothing is read beyond. What it is made of may be overwritten
+  /// afterwards.
   func gradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane
 }
 

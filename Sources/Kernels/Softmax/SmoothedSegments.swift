@@ -133,8 +133,7 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
     result.linear *= smoothing
     result.targetSum *= smoothing
     result.nextLargest = ahead.largest(largest, end: count)
-  }
-  if ahead == nil, isWaiting {
+  } else if isWaiting {
     forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self, gradient)
   }
   return result

@@ -379,8 +379,7 @@ private func generalSegmentSums<V: KernelVector>(
     }
     (result.sum, result.linear, result.targetSum) = (sum.total, linear.total, targetSum.total)
     result.nextLargest = ahead.largest(largest, end: count)
-  }
-  if ahead == nil, isWaiting {
+  } else if isWaiting {
     forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self, gradient)
   }
   return result

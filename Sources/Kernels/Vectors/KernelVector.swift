@@ -126,16 +126,17 @@ func prefetch<Element>(after pointer: UnsafePointer<Element>) {
   batchloss_prefetch(UnsafeRawPointer(pointer) + 4096)
 }
 
-/// Asks for the pages that a loop along `pointer` comes to later: three pages ahead of each page that begins within the next
-/// `count` elements.
+/// Asks, for each page that begins within the next `count` elements, for the one two pages after it.
 ///
 /// Otherwise the first access to a page waits until its address is translated: a load with all that needs it, a store with
 /// every store after it. ``prefetch(after:)`` gives up on a page without translation, so this is ahead of that as well.
 @inline(__always)
 func prefetchPages<Element>(after pointer: UnsafePointer<Element>, _ count: Int) {
   let address = UnsafeRawPointer(pointer)
-  if -Int(bitPattern: address) & 4095 < count * MemoryLayout<Element>.stride {
-    batchloss_prefetch_page(address + 12288)
+  var distance = -Int(bitPattern: address) & 4095
+  while distance < count * MemoryLayout<Element>.stride {
+    batchloss_prefetch_nearest(address + (distance + 8192))
+    distance += 4096
   }
 }
 

@@ -8,11 +8,11 @@ import BatchLossInstructions
 @inline(__always)
 func wholeLines<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>?, _ count: Int, _ streams: Bool, as: V.Type
-) -> (lead: Int, end: Int) {
+) -> (start: Int, end: Int) {
   guard let row else { return (0, 0) }
   let misaligned = (Int(bitPattern: row) & 63) / MemoryLayout<V.Lane>.stride
-  let lead = streams ? min(count, (V.laneCount - misaligned) & (V.laneCount - 1)) : 0
-  return (lead, lead + ((count - lead) & -V.laneCount))
+  let start = streams ? min(count, (V.laneCount - misaligned) & (V.laneCount - 1)) : 0
+  return (start, start + ((count - start) & -V.laneCount))
 }
 
 /// Whether stores to `row` from `place` on hold back loads from `source` on, element by element.
@@ -69,7 +69,7 @@ func writeBeginning<V: KernelVector>(
 @inline(__always)
 func prefetchEnd<Lane>(ofStreamed row: UnsafeMutablePointer<Lane>?, _ count: Int) {
   guard let row, Int(bitPattern: row + count) & 63 != 0 else { return }
-  batchloss_prefetch_page(UnsafeRawPointer(row + (count - 1)))
+  batchloss_prefetch_nearest(UnsafeRawPointer(row + (count - 1)))
 }
 
 /// Applies `transform` to the elements from index `start` up to `end`, in vectors that suit streaming
