@@ -9,8 +9,8 @@ static inline __attribute__((always_inline)) void batchloss_prefetch(const void 
   __builtin_prefetch(address, 0, 2);
 }
 
-/// Asks for a cache line into the first level, and for the translation of its address, for which the request to the second
-/// level does not wait on some processors: it is dropped.
+/// Asks for a cache line into the first level, and for the translation of its address. Some processors drop a request into
+/// the second level where that is missing.
 static inline __attribute__((always_inline)) void batchloss_prefetch_nearest(const void *address) {
   __builtin_prefetch(address, 0, 3);
 }

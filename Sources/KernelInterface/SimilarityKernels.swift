@@ -49,8 +49,8 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
     @Sendable (
       _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar, _ selection: Selection
     ) -> (loss: Double, weight: Double, weighted: Double)
-  /// log(1 + e^(−z(a·s + b))) with z = 1 in the column `positive`, −1 for none, and −1 in others; the row becomes derivatives by
-  /// a·s + b. Returns the sums of losses, derivatives, and derivatives times s.
+  /// log(1 + e^(−z(a·s + b))) with z = 1 in the column `positive` and −1 in others, in all where `positive` is −1; the
+  /// row becomes derivatives by a·s + b. Returns the sums of losses, derivatives, and derivatives times s.
   package typealias Sigmoid =
     @Sendable (
       _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ b: Scalar, _ positive: Int
