@@ -208,8 +208,7 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   var (largestInput, largestTarget) = (V(lane: -.infinity), V(lane: -.infinity))
   var (inputSum, targetSum, productSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
 
-  let inputLines = wholeLines(waiting.input, columns, streams, as: V.self)
-  let targetLines = wholeLines(waiting.target, columns, streams, as: V.self)
+  let (inputLines, targetLines) = klDivergenceEnds(waiting, in: kept, columns, streams, as: V.self)
   let haveSameLines = inputLines == targetLines
   let inputOutput = waiting.input ?? inputExponentials
   let targetOutput = waiting.target ?? targetExponentials
@@ -274,14 +273,14 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     productSum.flush()
   }
 
-  writeBeginning(
-    waiting.input, columns, (inputLines.start, inputStart, inputEnd), streams: streams, as: V.self
-  ) { waiting.inputGradient(kept, $0, $1, as: V.self) }
-  writeBeginning(
-    waiting.target, columns, (targetLines.start, targetStart, targetEnd), streams: streams, as: V.self
-  ) { waiting.targetGradient(kept, $0, $1, as: V.self) }
-  let whole = columns & -V.laneCount
   var index = 0
+  while index < lead {
+    writeInputGradient(at: inputLines.start + index)
+    writeTargetGradient(at: targetLines.start + index)
+    index += V.laneCount
+  }
+  let whole = columns & -V.laneCount
+  index = 0
   while index < whole {
     // Lanes are added to float64 before their rounding errors can grow.
     let end = min(index + 32 * V.laneCount, whole)
@@ -357,6 +356,32 @@ private func productWithoutZeros<V: KernelVector>(
     index += lanes
   }
   return sum
+}
+
+/// Writes what of waiting gradients fills no whole line.
+/// - Returns: The whole lines of both.
+@inline(__always)
+private func klDivergenceEnds<V: KernelVector>(
+  _ waiting: KLDivergenceGradients<V.Lane>, in kept: KLDivergenceScratch<V.Lane>, _ columns: Int, _ streams: Bool,
+  as: V.Type
+) -> (input: (start: Int, end: Int), target: (start: Int, end: Int)) {
+  let input = wholeLines(waiting.input, columns, streams, as: V.self)
+  if let gradient = waiting.input {
+    if input.start > 0 {
+      waiting.inputGradient(kept, 0, input.start, as: V.self).store(gradient, count: input.start)
+    }
+    let (end, rest) = (input.end, columns - input.end)
+    if rest > 0 { waiting.inputGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }
+  }
+  let target = wholeLines(waiting.target, columns, streams, as: V.self)
+  if let gradient = waiting.target {
+    if target.start > 0 {
+      waiting.targetGradient(kept, 0, target.start, as: V.self).store(gradient, count: target.start)
+    }
+    let (end, rest) = (target.end, columns - target.end)
+    if rest > 0 { waiting.targetGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }
+  }
+  return (input, target)
 }
 
 /// Writes gradients after which no row comes.
