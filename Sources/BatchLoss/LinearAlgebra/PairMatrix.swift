@@ -65,34 +65,22 @@ struct PairMatrix<Scalar: LossScalar> {
           arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct)
         )
       }
-      if rows != columns {
-        fill(rows, columns, cancelled)
-        mirror(rows, columns, scratch)
+      let square = place(rows.lowerBound, columns.lowerBound)
+      if rows == columns {
+        tile.fillDiagonal(rows, square, stride: stride, cancelled: cancelled, scratch: scratch)
       } else {
-        // Of a square on the diagonal one quarter is another's mirror image.
-        let middle = rows.lowerBound + (rows.count + 1) / 2
-        let (upper, lower) = (rows.lowerBound..<middle, middle..<rows.upperBound)
-        fill(upper, rows, cancelled)
-        fill(lower, lower, cancelled)
-        mirror(upper, lower, scratch)
+        tile.fill(rows: rows, columns: columns, square, stride: stride, cancelled: cancelled)
+        tile.kernels.distances.transfer(
+          TileTransfer(
+            tile: UnsafePointer(square), stride: stride, rows: rows.count, columns: columns.count,
+            output: place(columns.lowerBound, rows.lowerBound), outputStride: stride, isTransposed: true,
+            streams: false, scratch: scratch))
       }
     }
   }
 
-  private func fill(_ rows: Range<Int>, _ columns: Range<Int>, _ cancelled: UnsafeMutablePointer<Int32>) {
-    tile.fill(
-      rows: rows, columns: columns, values + rows.lowerBound * stride + columns.lowerBound, stride: stride,
-      cancelled: cancelled)
-  }
-
-  /// Copies distances to where rows and columns are exchanged.
-  private func mirror(_ rows: Range<Int>, _ columns: Range<Int>, _ scratch: UnsafeMutablePointer<Scalar>) {
-    func place(_ row: Int, _ column: Int) -> UnsafeMutablePointer<Scalar> { values + row * stride + column }
-    tile.kernels.distances.transfer(
-      TileTransfer(
-        tile: UnsafePointer(place(rows.lowerBound, columns.lowerBound)), stride: stride, rows: rows.count,
-        columns: columns.count, output: place(columns.lowerBound, rows.lowerBound), outputStride: stride,
-        isTransposed: true, streams: false, scratch: scratch))
+  private func place(_ row: Int, _ column: Int) -> UnsafeMutablePointer<Scalar> {
+    values + row * stride + column
   }
 
   /// gradient = (W + Wᵀ)·X. Then `finish` gets every row of it and the sum of the row of W + Wᵀ.

@@ -38,6 +38,24 @@ struct PairTile<Scalar: LossScalar> {
     }
   }
 
+  /// The same for a square on the diagonal of a matrix of rows paired with themselves, of which one quarter is another's
+  /// mirror image. Whole vectors of rows of `output` are read; `scratch` is that of a ``TileTransfer``.
+  func fillDiagonal(
+    _ rows: Range<Int>, _ output: UnsafeMutablePointer<Scalar>, stride: Int,
+    cancelled: UnsafeMutablePointer<Int32>, scratch: UnsafeMutablePointer<Scalar>
+  ) {
+    let half = (rows.count + 1) / 2
+    let middle = rows.lowerBound + half
+    let (upper, lower) = (rows.lowerBound..<middle, middle..<rows.upperBound)
+    fill(rows: upper, columns: rows, output, stride: stride, cancelled: cancelled)
+    fill(rows: lower, columns: lower, output + half * (stride + 1), stride: stride, cancelled: cancelled)
+    kernels.distances.transfer(
+      TileTransfer(
+        tile: UnsafePointer(output + half), stride: stride, rows: upper.count, columns: lower.count,
+        output: output + half * stride, outputStride: stride, isTransposed: true, streams: false,
+        scratch: scratch))
+  }
+
   private func measure(
     _ row: Int, _ columns: Range<Int>, _ values: UnsafeMutablePointer<Scalar>, _ distance: EmbeddingDistance,
     cancelled: UnsafeMutablePointer<Int32>

@@ -25,6 +25,10 @@ struct RowResult {
 struct RowSweep<Scalar: LossScalar> {
   let tile: PairTile<Scalar>
   let engine: Engine
+  /// Rows are paired with themselves.
+  private let isSymmetric: Bool
+  /// Rows of a block, which one worker fills.
+  private let blockSize: Int
   /// The rows of a group, and its memory: as many rows of `keys.rows` values.
   let groupRows: Int
   let group: UnsafeMutablePointer<Scalar>
@@ -32,29 +36,32 @@ struct RowSweep<Scalar: LossScalar> {
   /// Σᵢ Wᵢⱼ for each key; `nil` when not needed.
   let columnSums: UnsafeMutablePointer<Double>?
 
-  private static func blockRows(_ rows: Int) -> Int { rows >= 2048 ? 256 : 64 }
-
   init(
-    _ tile: PairTile<Scalar>, engine: Engine, holdsAllRows: Bool = false, needsColumnSums: Bool,
-    _ arena: inout Arena
+    _ tile: PairTile<Scalar>, engine: Engine, isSymmetric: Bool = false, holdsAllRows: Bool = false,
+    needsColumnSums: Bool, _ arena: inout Arena
   ) {
     self.tile = tile
     self.engine = engine
+    self.isSymmetric = isSymmetric
     let (rows, columns) = (tile.queries.rows, tile.keys.rows)
+    blockSize = isSymmetric ? TileSweep<Scalar>.blockSize(rows) : rows >= 2048 ? 256 : 64
     groupRows =
       holdsAllRows
       ? rows
-      : Self.groupRows(rows: rows, columns: columns, budget: engine.configuration.workspaceBudget)
+      : Self.groupRows(
+        rows: rows, columns: columns, block: blockSize, budget: engine.configuration.workspaceBudget)
     group = arena.array(of: Scalar.self, groupRows * columns)
     results = arena.array(of: RowResult.self, rows)
     columnSums = needsColumnSums ? arena.array(of: Double.self, columns) : nil
   }
 
+  /// Room for a whole vector beyond the last column of a spare tile.
+  private var spareStride: Int { blockSize + 16 }
+
   /// Enough rows for products of good depth, not more than stay in a last-level cache or fit the budget.
-  private static func groupRows(rows: Int, columns: Int, budget: Int) -> Int {
+  private static func groupRows(rows: Int, columns: Int, block: Int, budget: Int) -> Int {
     let bytes = max(1, columns) * MemoryLayout<Scalar>.stride
     let wanted = max(512, (16 << 20) / bytes)
-    let block = blockRows(rows)
     let allowed = max(block, budget / bytes)
     return min(rows, (min(wanted, allowed) + block - 1) / block * block)
   }
@@ -96,18 +103,23 @@ struct RowSweep<Scalar: LossScalar> {
     ) -> RowResult
   ) {
     let columns = tile.keys.rows
-    let blocks = BlockPartition(of: rows.count, blockSize: Self.blockRows(tile.queries.rows))
+    let blocks = BlockPartition(of: rows.count, blockSize: blockSize)
     engine.forEachBlock(blocks.blocks) { block, workspace in
       let first = rows.lowerBound + blocks[block].lowerBound
       let count = blocks[block].count
       let values = group + blocks[block].lowerBound * columns
-      let (scalars, integers) = workspace.arrays { arena in
+      let spareCount = isSymmetric ? blockSize * spareStride : 0
+      let transferCount = isSymmetric ? TileTransfer<Scalar>.scratchCount(rows: blockSize) : 0
+      let (scalars, integers, spare, transfer) = workspace.arrays { arena in
         (
           arena.array(of: Scalar.self, scratch.scalars),
-          arena.array(of: Int32.self, max(scratch.integers, PairTile<Scalar>.columnsPerProduct))
+          arena.array(of: Int32.self, max(scratch.integers, PairTile<Scalar>.columnsPerProduct)),
+          arena.array(of: Scalar.self, spareCount), arena.array(of: Scalar.self, transferCount)
         )
       }
-      if !isFilled {
+      if !isFilled && isSymmetric {
+        fillAsPairs(first..<first + count, values, spare: spare, cancelled: integers, scratch: transfer)
+      } else if !isFilled {
         tile.fill(
           rows: first..<first + count, columns: 0..<columns, values, stride: columns, cancelled: integers)
       }
@@ -120,6 +132,33 @@ struct RowSweep<Scalar: LossScalar> {
           Factor(UnsafePointer(values), stride: max(1, columns)), tile.keys.factor(0), adds: true,
           gradient.pointer(first, 0), stride: gradient.stride)
       }
+    }
+  }
+
+  /// Fills a block of rows with the same products as ``PairMatrix``, since those of BLAS may differ in the last bit from
+  /// one tile to another: a loss that chooses among distances makes the same choice whatever the workspace budget.
+  private func fillAsPairs(
+    _ rows: Range<Int>, _ output: UnsafeMutablePointer<Scalar>, spare: UnsafeMutablePointer<Scalar>,
+    cancelled: UnsafeMutablePointer<Int32>, scratch: UnsafeMutablePointer<Scalar>
+  ) {
+    let blocks = BlockPartition(of: tile.keys.rows, blockSize: blockSize)
+    for block in 0..<blocks.blocks {
+      let columns = blocks[block]
+      let part = output + columns.lowerBound
+      if columns.lowerBound > rows.lowerBound {
+        tile.fill(rows: rows, columns: columns, part, stride: tile.keys.rows, cancelled: cancelled)
+        continue
+      }
+      let isDiagonal = columns == rows
+      if isDiagonal {
+        tile.fillDiagonal(rows, spare, stride: spareStride, cancelled: cancelled, scratch: scratch)
+      } else {
+        tile.fill(rows: columns, columns: rows, spare, stride: spareStride, cancelled: cancelled)
+      }
+      tile.kernels.distances.transfer(
+        TileTransfer(
+          tile: UnsafePointer(spare), stride: spareStride, rows: columns.count, columns: rows.count, output: part,
+          outputStride: tile.keys.rows, isTransposed: !isDiagonal, streams: false, scratch: scratch))
     }
   }
 

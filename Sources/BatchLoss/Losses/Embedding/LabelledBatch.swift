@@ -67,7 +67,7 @@ struct LabelledBatch<Scalar: LossScalar> {
       return (
         rows, BatchLabels<Scalar>(count: count, &arena), arena.array(of: Scalar.self, embeddings.columns),
         fits ? PairMatrix(tile, engine: engine, &arena) : nil,
-        fits ? nil : RowSweep(tile, engine: engine, needsColumnSums: gradient != nil, &arena)
+        fits ? nil : RowSweep(tile, engine: engine, isSymmetric: true, needsColumnSums: gradient != nil, &arena)
       )
     }
     labels.fill(numbers: classes)
