@@ -61,28 +61,48 @@ package struct ContrastivePairsArguments<Scalar: KernelScalar> {
   }
 }
 
-/// A row of distances against a labelled batch.
-package struct ContrastiveRowArguments<Scalar: KernelScalar> {
+/// What a row of a labelled batch adds up over its pairs.
+package struct ContrastiveSums: BitwiseCopyable {
+  package var loss = 0.0
+  /// The sum of derivatives by squared distance.
+  package var weight = 0.0
+  /// How many losses are greater than 0, twice where a tile sums its columns too.
+  package var active = 0
+
+  package init() {}
+}
+
+/// A tile of distances of a labelled batch.
+package struct ContrastiveTile<Scalar: KernelScalar> {
   package var form: ContrastiveForm
-  /// Distances; out: derivatives by squared distance.
-  package var row: UnsafeMutablePointer<Scalar>
-  package var labels: UnsafePointer<Scalar>
-  package var label: Scalar
-  package var count: Int
+  /// Distances, of ``PairDistanceForm/root`` their squares; out: derivatives by squared distance. A row with itself is
+  /// at distance 0.
+  package var values: UnsafeMutablePointer<Scalar>
+  package var stride: Int
+  package var rows: Int
+  package var columns: Int
+  package var rowLabels: UnsafePointer<Scalar>
+  package var columnLabels: UnsafePointer<Scalar>
+  /// Each row's are added to.
+  package var rowSums: UnsafeMutablePointer<ContrastiveSums>
   /// Both or none: each column's += derivative and += loss.
   package var columnWeights: UnsafeMutablePointer<Scalar>?
   package var columnLosses: UnsafeMutablePointer<Scalar>?
 
   package init(
-    form: ContrastiveForm, row: UnsafeMutablePointer<Scalar>, labels: UnsafePointer<Scalar>, label: Scalar,
-    count: Int, columnWeights: UnsafeMutablePointer<Scalar>? = nil,
-    columnLosses: UnsafeMutablePointer<Scalar>? = nil
+    form: ContrastiveForm, values: UnsafeMutablePointer<Scalar>, stride: Int, rows: Int, columns: Int,
+    rowLabels: UnsafePointer<Scalar>, columnLabels: UnsafePointer<Scalar>,
+    rowSums: UnsafeMutablePointer<ContrastiveSums>, columnWeights: UnsafeMutablePointer<Scalar>?,
+    columnLosses: UnsafeMutablePointer<Scalar>?
   ) {
     self.form = form
-    self.row = row
-    self.labels = labels
-    self.label = label
-    self.count = count
+    self.values = values
+    self.stride = stride
+    self.rows = rows
+    self.columns = columns
+    self.rowLabels = rowLabels
+    self.columnLabels = columnLabels
+    self.rowSums = rowSums
     self.columnWeights = columnWeights
     self.columnLosses = columnLosses
   }
@@ -91,17 +111,13 @@ package struct ContrastiveRowArguments<Scalar: KernelScalar> {
 /// Contrastive losses.
 package struct ContrastiveKernels<Scalar: KernelScalar>: Sendable {
   package typealias Pairs = @Sendable (_ arguments: inout ContrastivePairsArguments<Scalar>) -> Void
-  /// Returns the sum of losses, the sum of derivatives and the number of losses greater than 0.
-  package typealias Row =
-    @Sendable (
-      _ arguments: ContrastiveRowArguments<Scalar>
-    ) -> (loss: Double, weightSum: Double, active: Int)
+  package typealias Tile = @Sendable (_ tile: ContrastiveTile<Scalar>) -> Void
 
   package let pairs: Pairs
-  package let row: Row
+  package let tile: Tile
 
-  package init(pairs: @escaping Pairs, row: @escaping Row) {
+  package init(pairs: @escaping Pairs, tile: @escaping Tile) {
     self.pairs = pairs
-    self.row = row
+    self.tile = tile
   }
 }

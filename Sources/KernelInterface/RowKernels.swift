@@ -35,6 +35,8 @@ package struct RowKernels<Scalar: KernelScalar>: Sendable {
     @Sendable (
       _ values: UnsafePointer<Scalar>, _ count: Int, _ indices: UnsafeMutablePointer<Int32>
     ) -> Int
+  /// How many numbers are not 0.
+  package typealias CountNonzeros = @Sendable (_ values: UnsafePointer<Scalar>, _ count: Int) -> Int
   package typealias AddSparse = @Sendable (_ arguments: SparseRowArguments<Scalar>) -> Void
 
   package let dot: Dot
@@ -44,12 +46,13 @@ package struct RowKernels<Scalar: KernelScalar>: Sendable {
   package let addDifference: AddDifference
   package let addColumns: AddColumns
   package let nonzeros: Nonzeros
+  package let countNonzeros: CountNonzeros
   package let addSparse: AddSparse
 
   package init(
     dot: @escaping Dot, squaredDistance: @escaping Dot, scale: @escaping Scale, combine: @escaping Combine,
     addDifference: @escaping AddDifference, addColumns: @escaping AddColumns,
-    nonzeros: @escaping Nonzeros, addSparse: @escaping AddSparse
+    nonzeros: @escaping Nonzeros, countNonzeros: @escaping CountNonzeros, addSparse: @escaping AddSparse
   ) {
     self.dot = dot
     self.squaredDistance = squaredDistance
@@ -58,6 +61,7 @@ package struct RowKernels<Scalar: KernelScalar>: Sendable {
     self.addDifference = addDifference
     self.addColumns = addColumns
     self.nonzeros = nonzeros
+    self.countNonzeros = countNonzeros
     self.addSparse = addSparse
   }
 }

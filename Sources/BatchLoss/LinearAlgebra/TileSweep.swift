@@ -97,21 +97,24 @@ struct TileSweep<Scalar: LossScalar> {
     for round in 0..<schedule.rounds {
       engine.forEachBlock(schedule.tiles(inRound: round)) { index, workspace in
         guard let (row, column) = schedule.tile(index, inRound: round) else { return }
-        let (own, columnSums, columnProducts, cancelled, indices) = workspace.arrays { arena in
+        let (own, columnSums, columnProducts, cancelled, indices, scratch) = workspace.arrays { arena in
           (
             arena.array(of: Scalar.self, held == nil ? tileCount : 0),
             arena.array(of: Scalar.self, blockSize), arena.array(of: Scalar.self, blockSize),
             arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
-            arena.array(of: Int32.self, blockSize)
+            arena.array(of: Int32.self, blockSize),
+            arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: blockSize))
           )
         }
         let values = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
         let (rows, columns) = (rowPartition[row], columnPartition[column])
+        let isDiagonal = schedule.isSymmetric && row == column
         switch source {
+        case .pairs where isDiagonal:
+          tile.fillDiagonal(rows, values, stride: stride, cancelled: cancelled, scratch: scratch)
         case .pairs: tile.fill(rows: rows, columns: columns, values, stride: stride, cancelled: cancelled)
         case .held: break
         }
-        let isDiagonal = schedule.isSymmetric && row == column
         let bands = BlockPartition(of: rows.count, blockSize: Self.bandRows)
         for band in 0..<bands.blocks {
           let band = bands[band]
@@ -134,7 +137,7 @@ struct TileSweep<Scalar: LossScalar> {
     _ indices: UnsafeMutablePointer<Int32>, _ queryGradient: RowMajor<Scalar>?, _ keyGradient: RowMajor<Scalar>?
   ) {
     guard queryGradient != nil || keyGradient != nil else { return }
-    if isSparse(values, rows, columns, indices) {
+    if isSparse(values, rows, columns) {
       return addSparse(values, rows, columns, indices, queryGradient, keyGradient)
     }
     if let queryGradient {
@@ -153,13 +156,10 @@ struct TileSweep<Scalar: LossScalar> {
 
   /// Whether at most an eighth of the weights is not 0, as far as the first rows tell. At 128 columns one of them costs
   /// some 40 cycles by itself and 16 in a product.
-  private func isSparse(
-    _ values: UnsafePointer<Scalar>, _ rows: Range<Int>, _ columns: Range<Int>,
-    _ indices: UnsafeMutablePointer<Int32>
-  ) -> Bool {
+  private func isSparse(_ values: UnsafePointer<Scalar>, _ rows: Range<Int>, _ columns: Range<Int>) -> Bool {
     var count = 0
     for row in 0..<rows.count {
-      count += tile.kernels.rows.nonzeros(values + row * stride, columns.count, indices)
+      count += tile.kernels.rows.countNonzeros(values + row * stride, columns.count)
       // Most tiles that are not show it in a few rows.
       if count > (row / 8 + 1) * columns.count { return false }
     }

@@ -1,125 +1,171 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
 
-// MARK: One row of a labelled batch
+// MARK: A tile of a labelled batch
 
 /// Distances → derivatives by squared distance, in place.
 @inline(__always)
-func contrastiveRow<V: KernelVector>(_ arguments: ContrastiveRowArguments<V.Lane>, as: V.Type) -> (
-  loss: Double, weightSum: Double, active: Int
-) {
-  if arguments.form.isLinear { return linearRow(arguments, as: V.self) }
-  switch arguments.form.distance {
-  case .root: return quadraticRootRow(arguments, as: V.self)
-  case .squared: return quadraticRow(arguments, 1, as: V.self)
-  case .cosine: return quadraticRow(arguments, 0.5, as: V.self)
+func contrastiveTile<V: KernelVector>(_ tile: ContrastiveTile<V.Lane>, as: V.Type) {
+  if tile.form.isLinear { return linearTile(tile, as: V.self) }
+  switch tile.form.distance {
+  case .root: quadraticRootTile(tile, as: V.self)
+  case .squared: quadraticTile(tile, 1, as: V.self)
+  case .cosine: quadraticTile(tile, 0.5, as: V.self)
   }
 }
 
 @inline(never)
-private func quadraticRootRow<V: KernelVector>(
-  _ arguments: ContrastiveRowArguments<V.Lane>, as: V.Type
-) -> (loss: Double, weightSum: Double, active: Int) {
-  let (zero, half, margin) = (V(lane: 0), V(0.5), V(arguments.form.margin))
+private func quadraticRootTile<V: KernelVector>(_ tile: ContrastiveTile<V.Lane>, as: V.Type) {
+  let (zero, half, margin) = (V(lane: 0), V(0.5), V(tile.form.margin))
   @inline(__always)
-  func cost(_ distance: V, _ isSimilar: V.Mask) -> (V, V) {
+  func cost(_ square: V, _ isSimilar: V.Mask) -> (V, V) {
+    let (distance, inverse) = V.roots(of: square)
     let gap = V.maximum(margin - distance, zero)
     let hinge = gap.replacing(with: distance, where: isSimilar)
     // ½·(−gap)/d, and ½·d/d for similar pairs.
-    let far = (zero - half * gap / distance).replacing(with: half, where: isSimilar)
-    return (half * hinge * hinge, far.replacing(with: zero, where: distance .== zero))
+    let far = (zero - half * gap * inverse).replacing(with: half, where: isSimilar)
+    return (half * hinge * hinge, far.replacing(with: zero, where: square .== zero))
   }
-  return contrastiveRow(arguments, as: V.self, cost)
+  contrastiveTile(tile, as: V.self, cost)
 }
 
 @inline(never)
-private func quadraticRow<V: KernelVector>(
-  _ arguments: ContrastiveRowArguments<V.Lane>, _ chain: Double, as: V.Type
-) -> (loss: Double, weightSum: Double, active: Int) {
-  let (zero, half, margin, chain) = (V(lane: 0), V(0.5), V(arguments.form.margin), V(chain))
+private func quadraticTile<V: KernelVector>(_ tile: ContrastiveTile<V.Lane>, _ chain: Double, as: V.Type) {
+  let (zero, half, margin, chain) = (V(lane: 0), V(0.5), V(tile.form.margin), V(chain))
   @inline(__always)
   func cost(_ distance: V, _ isSimilar: V.Mask) -> (V, V) {
     let gap = V.maximum(margin - distance, zero)
     let hinge = gap.replacing(with: distance, where: isSimilar)
     return (half * hinge * hinge, chain * (zero - gap).replacing(with: distance, where: isSimilar))
   }
-  return contrastiveRow(arguments, as: V.self, cost)
+  contrastiveTile(tile, as: V.self, cost)
 }
 
 @inline(never)
-private func linearRow<V: KernelVector>(
-  _ arguments: ContrastiveRowArguments<V.Lane>, as: V.Type
-) -> (loss: Double, weightSum: Double, active: Int) {
+private func linearTile<V: KernelVector>(_ tile: ContrastiveTile<V.Lane>, as: V.Type) {
   let (zero, one) = (V(lane: 0), V(lane: 1))
-  let (margin, positiveMargin) = (V(arguments.form.margin), V(arguments.form.positiveMargin))
-  let form: DistanceForm
-  switch arguments.form.distance {
-  case .root: form = .root
-  case .squared: form = .squared
-  case .cosine: form = .half
-  }
+  let (margin, positiveMargin) = (V(tile.form.margin), V(tile.form.positiveMargin))
+  let form = tile.form.distance
   @inline(__always)
-  func cost(_ distance: V, _ isSimilar: V.Mask) -> (V, V) {
+  func cost(_ value: V, _ isSimilar: V.Mask) -> (V, V) {
+    let distance: V
+    let chain: V
+    switch form {
+    case .root:
+      let inverse: V
+      (distance, inverse) = V.roots(of: value)
+      chain = V(0.5) * inverse
+    case .squared: (distance, chain) = (value, one)
+    case .cosine: (distance, chain) = (value, V(0.5))
+    }
     let far = V.maximum(distance - positiveMargin, zero)
     let near = V.maximum(margin - distance, zero)
     let derivative = zero.replacing(with: zero - one, where: zero .< near)
       .replacing(with: zero.replacing(with: one, where: zero .< far), where: isSimilar)
-    return (near.replacing(with: far, where: isSimilar), chainDistance(derivative, distance, form))
+    return (near.replacing(with: far, where: isSimilar), derivative * chain)
   }
-  return contrastiveRow(arguments, as: V.self, cost)
+  contrastiveTile(tile, as: V.self, cost)
+}
+
+/// Two rows at a time, which share their labels and the sums of columns.
+@inline(__always)
+private func contrastiveTile<V: KernelVector>(
+  _ tile: ContrastiveTile<V.Lane>, as: V.Type, _ cost: (_ value: V, _ isSimilar: V.Mask) -> (V, V)
+) {
+  var row = 0
+  while row + 2 <= tile.rows {
+    contrastiveRows(row, count: 2, tile, as: V.self, cost)
+    row += 2
+  }
+  if row < tile.rows { contrastiveRows(row, count: 1, tile, as: V.self, cost) }
 }
 
 @inline(__always)
-private func contrastiveRow<V: KernelVector>(
-  _ arguments: ContrastiveRowArguments<V.Lane>, as: V.Type, _ cost: (V, V.Mask) -> (V, V)
-) -> (loss: Double, weightSum: Double, active: Int) {
-  let (zero, one) = (V(lane: 0), V(lane: 1))
-  let (row, labels, count) = (arguments.row, arguments.labels, arguments.count)
-  let label = V(lane: arguments.label)
-  var (loss, weightSum, active) = (0.0, 0.0, 0)
+private func contrastiveRows<V: KernelVector>(
+  _ row: Int, count: Int, _ tile: ContrastiveTile<V.Lane>, as: V.Type, _ cost: (V, V.Mask) -> (V, V)
+) {
+  let labels = tile.columnLabels
+  let first = tile.values + row * tile.stride
+  let second = count == 2 ? first + tile.stride : first
+  let (firstLabel, secondLabel) = (V(lane: tile.rowLabels[row]), V(lane: tile.rowLabels[row + count - 1]))
   var start = 0
-  while start < count {
-    let end = min(start + 512, count)
+  while start < tile.columns {
+    let end = min(start + 512, tile.columns)
     let whole = start + ((end - start) & -V.laneCount)
-    var (lossLanes, weightLanes, activeLanes) = (zero, zero, zero)
-    @inline(__always)
-    func add(_ value: V, _ chained: V) {
-      lossLanes = lossLanes + value
-      weightLanes = weightLanes + chained
-      activeLanes = activeLanes + zero.replacing(with: one, where: zero .< value)
-    }
+    var (firstSums, secondSums) = (ContrastiveLanes<V>(), ContrastiveLanes<V>())
     var index = start
     while index < whole {
-      let (value, chained) = cost(V.load(UnsafePointer(row) + index), V.load(labels + index) .== label)
-      chained.store(row + index)
-      add(value, chained)
-      if let weights = arguments.columnWeights, let losses = arguments.columnLosses {
-        (V.load(UnsafePointer(weights) + index) + chained).store(weights + index)
-        (V.load(UnsafePointer(losses) + index) + value).store(losses + index)
+      let label = V.load(labels + index)
+      var (loss, weight) = cost(V.load(UnsafePointer(first) + index), label .== firstLabel)
+      weight.store(first + index)
+      firstSums.add(loss, weight)
+      if count == 2 {
+        let (other, otherWeight) = cost(V.load(UnsafePointer(second) + index), label .== secondLabel)
+        otherWeight.store(second + index)
+        secondSums.add(other, otherWeight)
+        (loss, weight) = (loss + other, weight + otherWeight)
+      }
+      if let weights = tile.columnWeights, let losses = tile.columnLosses {
+        (V.load(UnsafePointer(weights) + index) + weight).store(weights + index)
+        (V.load(UnsafePointer(losses) + index) + loss).store(losses + index)
       }
       index += V.laneCount
     }
     if whole < end {
       let rest = end - whole
-      var (value, chained) = cost(
-        V.load(UnsafePointer(row) + whole, count: rest, padding: 1),
-        V.load(labels + whole, count: rest) .== label)
-      let isInside = V.first(rest)
-      value = zero.replacing(with: value, where: isInside)
-      chained = zero.replacing(with: chained, where: isInside)
-      chained.store(row + whole, count: rest)
-      add(value, chained)
-      if let weights = arguments.columnWeights, let losses = arguments.columnLosses {
-        (V.load(UnsafePointer(weights) + whole, count: rest) + chained).store(weights + whole, count: rest)
-        (V.load(UnsafePointer(losses) + whole, count: rest) + value).store(losses + whole, count: rest)
+      let (zero, isInside, label) = (V(lane: 0), V.first(rest), V.load(labels + whole, count: rest))
+      @inline(__always)
+      func part(_ values: UnsafeMutablePointer<V.Lane>, _ isSimilar: V.Mask, _ sums: inout ContrastiveLanes<V>) -> (
+        V, V
+      ) {
+        var (loss, weight) = cost(V.load(UnsafePointer(values) + whole, count: rest, padding: 1), isSimilar)
+        loss = zero.replacing(with: loss, where: isInside)
+        weight = zero.replacing(with: weight, where: isInside)
+        weight.store(values + whole, count: rest)
+        sums.add(loss, weight)
+        return (loss, weight)
+      }
+      var (loss, weight) = part(first, label .== firstLabel, &firstSums)
+      if count == 2 {
+        let (other, otherWeight) = part(second, label .== secondLabel, &secondSums)
+        (loss, weight) = (loss + other, weight + otherWeight)
+      }
+      if let weights = tile.columnWeights, let losses = tile.columnLosses {
+        (V.load(UnsafePointer(weights) + whole, count: rest) + weight).store(weights + whole, count: rest)
+        (V.load(UnsafePointer(losses) + whole, count: rest) + loss).store(losses + whole, count: rest)
       }
     }
-    loss += lossLanes.total
-    weightSum += weightLanes.total
-    active += Int(activeLanes.total)
+    // A pair counts for both of its rows.
+    let sides = tile.columnWeights == nil ? 1 : 2
+    firstSums.add(to: &tile.rowSums[row], sides)
+    if count == 2 { secondSums.add(to: &tile.rowSums[row + 1], sides) }
     start = end
   }
-  return (loss, weightSum, active)
+}
+
+/// The sums of a row, by lanes.
+private struct ContrastiveLanes<V: KernelVector> {
+  var loss = V(lane: 0)
+  var weight = V(lane: 0)
+  var active = V(lane: 0)
+
+  @inline(__always)
+  init() {}
+
+  @inline(__always)
+  mutating func add(_ loss: V, _ weight: V) {
+    self.loss = self.loss + loss
+    self.weight = self.weight + weight
+    let zero = V(lane: 0)
+    active = active + zero.replacing(with: V(lane: 1), where: zero .< loss)
+  }
+
+  @inline(__always)
+  func add(to sums: inout ContrastiveSums, _ sides: Int) {
+    sums.loss += loss.total
+    sums.weight += weight.total
+    sums.active += sides * Int(active.total)
+  }
 }
 
 // MARK: Given pairs
@@ -258,5 +304,5 @@ private func writePair<V: KernelVector>(
 func contrastiveKernels<V: KernelVector>(of vector: V.Type) -> ContrastiveKernels<V.Lane> {
   ContrastiveKernels(
     pairs: { contrastivePairs(&$0, as: vector) },
-    row: { contrastiveRow($0, as: vector) })
+    tile: { contrastiveTile($0, as: vector) })
 }

@@ -158,5 +158,6 @@ func rowKernels<V: KernelVector>(of vector: V.Type) -> RowKernels<V.Lane> {
     addDifference: { addDifference($0, $1, $2, $3, $4, $5, as: vector) },
     addColumns: { addColumns($0, $1, $2, $3, $4, as: vector) },
     nonzeros: { nonzeros($0, $1, $2, as: vector) },
+    countNonzeros: { countNonzeros($0, $1, as: vector) },
     addSparse: { addSparseRow($0, as: vector) })
 }

@@ -24,6 +24,21 @@ func nonzeros<V: KernelVector>(
   return found
 }
 
+/// How many numbers are not 0.
+@inline(never)
+func countNonzeros<V: KernelVector>(_ values: UnsafePointer<V.Lane>, _ count: Int, as: V.Type) -> Int {
+  let (zero, one) = (V(lane: 0), V(lane: 1))
+  var zeros = zero
+  var index = 0
+  while index < count {
+    let numbers = loadRest(values + index, count - index, as: V.self)
+    zeros = zeros + zero.replacing(with: one, where: numbers .== zero)
+    index += V.laneCount
+  }
+  // Lanes beyond the last number are 0.
+  return index - Int(zeros.total)
+}
+
 /// Whether all bits but signs are 0.
 @inline(__always)
 private func isZero<V: KernelVector>(_ vector: V) -> Bool {

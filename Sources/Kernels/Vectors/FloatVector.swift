@@ -88,6 +88,18 @@ extension SIMD16: LossVector where Scalar == Float {
 }
 
 extension SIMD16: KernelVector where Scalar == Float {
+  #if BATCHLOSS_X86_V4
+    /// One step of Newton's from 14 bits, in place of a root and a division.
+    @inline(__always)
+    static func roots(of x: Self) -> (root: Self, inverse: Self) {
+      let guess = _mm512_rsqrt14_ps(x)
+      let near = x * guess
+      let rest = multiplyAdd(Self(lane: 0) - near, guess, Self(lane: 1))
+      let half = Self(lane: 0.5) * rest
+      return ordinaryRoots(of: x, multiplyAdd(near, half, near), multiplyAdd(guess, half, guess))
+    }
+  #endif
+
   @inline(__always)
   static var laneCount: Int { 16 }
 

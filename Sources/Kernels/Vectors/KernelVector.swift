@@ -45,6 +45,9 @@ protocol KernelVector: LossVector {
   /// ln 2 · (N − 1023.4).
   static func exp(_ x: Self, shift: Self) -> Self
 
+  /// √x and 1/√x within 2 ulp. Where x is not greater than 0 and finite, x itself and 0.
+  static func roots(of x: Self) -> (root: Self, inverse: Self)
+
   /// How many lanes are true.
   static func count(_ mask: Mask) -> Int
   /// The lanes in float64, of more than eight the second half added to the first.
@@ -69,6 +72,19 @@ protocol KernelVector: LossVector {
 }
 
 extension KernelVector {
+  @inline(__always)
+  static func roots(of x: Self) -> (root: Self, inverse: Self) {
+    let root = x.squareRoot()
+    return ordinaryRoots(of: x, root, Self(lane: 1) / root)
+  }
+
+  @inline(__always)
+  static func ordinaryRoots(of x: Self, _ root: Self, _ inverse: Self) -> (root: Self, inverse: Self) {
+    let zero = Self(lane: 0)
+    let isOrdinary = (zero .< x) .& (x .< Self(lane: .infinity))
+    return (x.replacing(with: root, where: isOrdinary), zero.replacing(with: inverse, where: isOrdinary))
+  }
+
   @inline(__always)
   static func load(_ source: UnsafePointer<Lane>, count: Int) -> Self {
     load(source, count: count, padding: 0)
