@@ -82,16 +82,27 @@ public final class Engine: Sendable {
     let shared = borrowWorkspace()
     let claims = shared.claims(capacity: configuration.workerCount)
     claims.offer(count, ranges: inOrder ? 1 : workers)
+    forEachClaim(workers: workers, { claims.claim(seat: $0) }, body)
+    giveBack(shared)
+  }
+
+  /// Calls `body` for whatever `claim` gives, on up to `workers` threads at the same time, until it gives nothing.
+  ///
+  /// - Parameter claim: Is told the seat of its thread, any number from 0 on, and gives a block to one of them only.
+  func forEachClaim(
+    workers: Int, _ claim: (_ seat: Int) -> Int?, _ body: (_ block: Int, _ workspace: Workspace) -> Void
+  ) {
     func work(_ seat: Int) {
-      guard var block = claims.claim(seat: seat) else { return }
+      guard var block = claim(seat) else { return }
       let workspace = borrowWorkspace(seat: seat)
       while true {
         body(block, workspace)
-        guard let next = claims.claim(seat: seat) else { break }
+        guard let next = claim(seat) else { break }
         block = next
       }
       giveBack(workspace)
     }
+    guard workers > 1 else { return work(0) }
     if !team.run(helpers: workers - 1, work) {
       // The team works for another thread, or this is a block of its work.
       withoutActuallyEscaping(work) { work in
@@ -99,7 +110,6 @@ public final class Engine: Sendable {
         DispatchQueue.concurrentPerform(iterations: workers) { work($0) }
       }
     }
-    giveBack(shared)
   }
 
   /// Adds what `body` returns for every block, in block order.

@@ -12,7 +12,7 @@ struct HardestPairs<Scalar: LossScalar> {
   private let kernels: ScreeningKernels<Scalar>
   private let labels: BatchLabels<Scalar>
   private let engine: Engine
-  private let schedule: TileSchedule
+  private let queue: TileQueue
   private let blockSize: Int
   /// Two integers each; rows and panels of `pairStride` pairs.
   private let rowPairs: UnsafeMutablePointer<Int32>
@@ -46,7 +46,9 @@ struct HardestPairs<Scalar: LossScalar> {
     self.engine = engine
     let (count, columns) = (tile.queries.rows, tile.queries.columns)
     blockSize = TileSweep<Scalar>.blockSize(count)
-    schedule = TileSchedule(symmetric: BlockPartition(of: count, blockSize: blockSize).blocks)
+    queue = TileQueue(
+      TileSchedule(symmetric: BlockPartition(of: count, blockSize: blockSize).blocks),
+      workers: engine.configuration.workerCount, &arena)
     let padded = Self.padded(count)
     let stride = Self.pairStride(columns)
     rowPairs = arena.array(of: Int32.self, padded * stride)
@@ -134,23 +136,20 @@ struct HardestPairs<Scalar: LossScalar> {
   private func sweep() {
     let blocks = BlockPartition(of: rows.rows, blockSize: blockSize)
     let stride = blockSize + 16
-    for round in 0..<schedule.rounds {
-      engine.forEachBlock(schedule.tiles(inRound: round)) { index, workspace in
-        guard let (row, column) = schedule.tile(index, inRound: round) else { return }
-        let squares = workspace.buffer(of: Float.self, count: blockSize * stride)
-        let (queries, keys) = (blocks[row], blocks[column])
-        let (first, other) = (queries.lowerBound, keys.lowerBound)
-        kernels.screen(
-          ScreeningTile(
-            rowPairs: UnsafePointer(rowPairs + first * pairStride), rowStride: pairStride,
-            panels: UnsafePointer(panels + other * pairStride),
-            panelStride: pairStride * ScreeningTile.panelColumns, pairs: pairs, rows: queries.count,
-            columns: keys.count, firstRow: first, firstColumn: other, rowNorms: UnsafePointer(norms + first),
-            rowLabels: UnsafePointer(classes + first), columnNorms: UnsafePointer(norms + other),
-            columnLabels: UnsafePointer(classes + other), margin: margin[0], rowPositives: positives.from(first),
-            rowNegatives: negatives.from(first), columnPositives: row == column ? nil : positives.from(other),
-            columnNegatives: row == column ? nil : negatives.from(other), squares: squares, stride: stride))
-      }
+    queue.forEachTile(engine) { row, column, workspace in
+      let squares = workspace.buffer(of: Float.self, count: blockSize * stride)
+      let (queries, keys) = (blocks[row], blocks[column])
+      let (first, other) = (queries.lowerBound, keys.lowerBound)
+      kernels.screen(
+        ScreeningTile(
+          rowPairs: UnsafePointer(rowPairs + first * pairStride), rowStride: pairStride,
+          panels: UnsafePointer(panels + other * pairStride),
+          panelStride: pairStride * ScreeningTile.panelColumns, pairs: pairs, rows: queries.count,
+          columns: keys.count, firstRow: first, firstColumn: other, rowNorms: UnsafePointer(norms + first),
+          rowLabels: UnsafePointer(classes + first), columnNorms: UnsafePointer(norms + other),
+          columnLabels: UnsafePointer(classes + other), margin: margin[0], rowPositives: positives.from(first),
+          rowNegatives: negatives.from(first), columnPositives: row == column ? nil : positives.from(other),
+          columnNegatives: row == column ? nil : negatives.from(other), squares: squares, stride: stride))
     }
   }
 

@@ -68,11 +68,18 @@ struct PackedRows<Scalar: LossScalar> {
   ) {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
-    let sums = workspace.buffer(of: Double.self, count: columns)
-    sums.update(repeating: 0, count: columns)
-    kernels.rows.addColumns(UnsafePointer(source.base), rows, source.stride, columns, sums)
+    let parts = BlockPartition(of: rows, blockSize: max(256, (rows + 63) / 64))
+    let sums = workspace.buffer(of: Double.self, count: parts.blocks * columns)
+    sums.update(repeating: 0, count: parts.blocks * columns)
+    engine.forEachBlock(parts.blocks) { part, _ in
+      kernels.rows.addColumns(
+        UnsafePointer(source.pointer(parts[part].lowerBound, 0)), parts[part].count, source.stride, columns,
+        sums + part * columns)
+    }
     for column in 0..<columns {
-      let mean = sums[column] / Double(max(1, rows))
+      var sum = 0.0
+      for part in 0..<parts.blocks { sum += sums[part * columns + column] }
+      let mean = sum / Double(max(1, rows))
       centre[column] = mean.isFinite ? Scalar(mean) : 0
     }
     let partition = partition

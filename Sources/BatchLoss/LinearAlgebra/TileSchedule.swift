@@ -1,7 +1,8 @@
 /// Tiles of a matrix of all pairs in rounds: within a round no two tiles share a block of rows or a block of columns.
 ///
 /// So the tiles of a round may run at the same time and add to what belongs to their rows and to their columns, and
-/// every row and column receives its contributions in the order of the rounds, whoever works on them.
+/// every row and column receives its contributions in the order of the rounds, whoever works on them. ``TileQueue`` runs
+/// them.
 package struct TileSchedule {
   package let rowBlocks: Int
   package let columnBlocks: Int
@@ -45,6 +46,31 @@ package struct TileSchedule {
     let second = index == 0 ? round % others : (round + others - index) % others
     guard max(first, second) < rowBlocks else { return nil }
     return (min(first, second), max(first, second))
+  }
+
+  // MARK: Earlier rounds
+
+  /// How many tiles of earlier rounds have a block of rows.
+  package func tiles(ofRowBlock block: Int, beforeRound round: Int) -> Int {
+    if isSymmetric {
+      // Of an odd number each sits out once: in the round of its own number, the first one in the last.
+      let isOut = players > rowBlocks && (block == 0 ? rowBlocks : block) < round
+      return round - (isOut ? 1 : 0)
+    }
+    return rowBlocks <= columnBlocks ? round : Self.meetings(block, round, of: rowBlocks, with: columnBlocks)
+  }
+
+  /// How many tiles of earlier rounds have a block of columns.
+  package func tiles(ofColumnBlock block: Int, beforeRound round: Int) -> Int {
+    if isSymmetric { return tiles(ofRowBlock: block, beforeRound: round) }
+    return columnBlocks < rowBlocks ? round : Self.meetings(block, round, of: columnBlocks, with: rowBlocks)
+  }
+
+  /// In round r one of `many` blocks meets number (block − r) mod `many` of the `few` others, if there is one.
+  private static func meetings(_ block: Int, _ rounds: Int, of many: Int, with few: Int) -> Int {
+    let first = block - rounds + 1
+    let direct = max(0, min(block, few - 1) - max(first, 0) + 1)
+    return direct + (first < 0 ? max(0, few - (many + first)) : 0)
   }
 
   /// How many different tiles there are.

@@ -34,7 +34,7 @@ struct TileSweep<Scalar: LossScalar> {
 
   let tile: PairTile<Scalar>
   let engine: Engine
-  let schedule: TileSchedule
+  private let queue: TileQueue
   /// All tiles, one after another.
   private let held: UnsafeMutablePointer<Scalar>?
   private let blockSize: Int
@@ -65,11 +65,12 @@ struct TileSweep<Scalar: LossScalar> {
     let (rows, columns) = (tile.queries.rows, tile.keys.rows)
     blockSize = Self.blockSize(max(rows, columns), depth: tile.queries.columns, isSymmetric: isSymmetric)
     let rowBlocks = BlockPartition(of: rows, blockSize: blockSize).blocks
-    schedule =
+    let schedule =
       isSymmetric
       ? TileSchedule(symmetric: rowBlocks)
       : TileSchedule(
         rowBlocks: rowBlocks, columnBlocks: BlockPartition(of: columns, blockSize: blockSize).blocks)
+    queue = TileQueue(schedule, workers: engine.configuration.workerCount, &arena)
     held =
       holdsTiles ? arena.array(of: Scalar.self, schedule.count * blockSize * (blockSize + 16)) : nil
   }
@@ -94,41 +95,39 @@ struct TileSweep<Scalar: LossScalar> {
   ) {
     let rowPartition = BlockPartition(of: tile.queries.rows, blockSize: blockSize)
     let columnPartition = BlockPartition(of: tile.keys.rows, blockSize: blockSize)
-    for round in 0..<schedule.rounds {
-      engine.forEachBlock(schedule.tiles(inRound: round)) { index, workspace in
-        guard let (row, column) = schedule.tile(index, inRound: round) else { return }
-        let (own, columnSums, columnProducts, cancelled, indices, scratch) = workspace.arrays { arena in
-          (
-            arena.array(of: Scalar.self, held == nil ? tileCount : 0),
-            arena.array(of: Scalar.self, blockSize), arena.array(of: Scalar.self, blockSize),
-            arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
-            arena.array(of: Int32.self, blockSize),
-            arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: blockSize))
-          )
-        }
-        let values = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
-        let (rows, columns) = (rowPartition[row], columnPartition[column])
-        let isDiagonal = schedule.isSymmetric && row == column
-        switch source {
-        case .pairs where isDiagonal:
-          tile.fillDiagonal(rows, values, stride: stride, cancelled: cancelled, scratch: scratch)
-        case .pairs: tile.fill(rows: rows, columns: columns, values, stride: stride, cancelled: cancelled)
-        case .held: break
-        }
-        let bands = BlockPartition(of: rows.count, blockSize: Self.bandRows)
-        for band in 0..<bands.blocks {
-          let band = bands[band]
-          columnSums.update(repeating: 0, count: columns.count)
-          columnProducts.update(repeating: 0, count: columns.count)
-          body(
-            Tile(
-              rows: rows.lowerBound + band.lowerBound..<rows.lowerBound + band.upperBound, columns: columns,
-              values: values + band.lowerBound * stride, stride: stride, columnSums: columnSums,
-              columnProducts: columnProducts, isDiagonal: isDiagonal))
-        }
-        addGradients(
-          UnsafePointer(values), rows, columns, indices, queryGradient, isDiagonal ? nil : keyGradient)
+    queue.forEachTile(engine) { row, column, workspace in
+      let (own, columnSums, columnProducts, cancelled, indices, scratch) = workspace.arrays { arena in
+        (
+          arena.array(of: Scalar.self, held == nil ? tileCount : 0),
+          arena.array(of: Scalar.self, blockSize), arena.array(of: Scalar.self, blockSize),
+          arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
+          arena.array(of: Int32.self, blockSize),
+          arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: blockSize))
+        )
       }
+      let schedule = queue.schedule
+      let values = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
+      let (rows, columns) = (rowPartition[row], columnPartition[column])
+      let isDiagonal = schedule.isSymmetric && row == column
+      switch source {
+      case .pairs where isDiagonal:
+        tile.fillDiagonal(rows, values, stride: stride, cancelled: cancelled, scratch: scratch)
+      case .pairs: tile.fill(rows: rows, columns: columns, values, stride: stride, cancelled: cancelled)
+      case .held: break
+      }
+      let bands = BlockPartition(of: rows.count, blockSize: Self.bandRows)
+      for band in 0..<bands.blocks {
+        let band = bands[band]
+        columnSums.update(repeating: 0, count: columns.count)
+        columnProducts.update(repeating: 0, count: columns.count)
+        body(
+          Tile(
+            rows: rows.lowerBound + band.lowerBound..<rows.lowerBound + band.upperBound, columns: columns,
+            values: values + band.lowerBound * stride, stride: stride, columnSums: columnSums,
+            columnProducts: columnProducts, isDiagonal: isDiagonal))
+      }
+      addGradients(
+        UnsafePointer(values), rows, columns, indices, queryGradient, isDiagonal ? nil : keyGradient)
     }
   }
 

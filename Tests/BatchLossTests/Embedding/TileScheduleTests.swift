@@ -2,16 +2,26 @@ import BatchLoss
 import Testing
 
 // Every pair of blocks is one tile of one round, tiles have numbers of their own, and no two tiles of a round share a
-// block: workers could otherwise add to one row at the same time.
+// block: workers could otherwise add to one row at the same time. A tile knows how many earlier ones its blocks have.
 
 @Suite struct TileScheduleTests {
   private func check(_ schedule: TileSchedule) {
     var seen: Set<[Int]> = []
     var numbers: Set<Int> = []
+    var (rowTiles, columnTiles) = ([Int: Int](), [Int: Int]())
     for round in 0..<schedule.rounds {
       var (rows, columns): (Set<Int>, Set<Int>) = ([], [])
       for index in 0..<schedule.tiles(inRound: round) {
         guard let (row, column) = schedule.tile(index, inRound: round) else { continue }
+        #expect(schedule.tiles(ofRowBlock: row, beforeRound: round) == rowTiles[row, default: 0])
+        #expect(schedule.tiles(ofColumnBlock: column, beforeRound: round) == columnTiles[column, default: 0])
+        rowTiles[row, default: 0] += 1
+        if schedule.isSymmetric {
+          if column != row { rowTiles[column, default: 0] += 1 }
+          columnTiles = rowTiles
+        } else {
+          columnTiles[column, default: 0] += 1
+        }
         #expect((0..<schedule.rowBlocks).contains(row) && (0..<schedule.columnBlocks).contains(column))
         #expect(seen.insert([row, column]).inserted)
         #expect(numbers.insert(schedule.number(row: row, column: column)).inserted)

@@ -69,6 +69,13 @@ struct BatchLabels<Scalar: LossScalar> {
     for number in 0..<classCount { starts[number] -= sizes[number] }
   }
 
+  /// How many classes there are.
+  var classCount: Int {
+    var count: Int32 = 0
+    for row in 0..<self.count { count = max(count, classes[row] + 1) }
+    return Int(count)
+  }
+
   /// Rows of the same class, the row itself left out.
   func positives(of row: Int) -> Int { Int(sizes[Int(classes[row])]) - 1 }
   /// Rows of other classes.

@@ -25,13 +25,13 @@ struct SupConEvaluation<Scalar: LossScalar> {
     defer { engine.giveBack(workspace) }
     let holdsTiles =
       similarity.wantsGradient && TileSweep<Scalar>.fits(rows: count, columns: count, isSymmetric: true, engine)
-    let (sweep, labels, sums, factors, classSum) = workspace.arrays { arena in
+    let (sweep, labels, sums, factors, results) = workspace.arrays { arena in
       let rows = PackedRows(similarity.queries, similarity.normalizes ? .normalization : .none, &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: nil, kernels: kernels)
       return (
         TileSweep(tile, engine: engine, isSymmetric: true, holdsTiles: holdsTiles, &arena),
         BatchLabels<Scalar>(count: count, &arena), arena.array(of: ExponentialSums.self, count),
-        arena.array(of: Scalar.self, count), arena.array(of: Scalar.self, rows.columns)
+        arena.array(of: Scalar.self, count), arena.array(of: RowResult.self, count)
       )
     }
     let rows = sweep.tile.queries
@@ -51,19 +51,17 @@ struct SupConEvaluation<Scalar: LossScalar> {
       }
     }
 
-    var total = RowResult()
-    forEachMean(rows, labels, kernels, classSum) { row, mean in
+    forEachMean(rows, labels, kernels) { row, mean in
+      guard let mean else {
+        results[row] = RowResult()
+        factors[row] = 0
+        return
+      }
       let loss = notNegative(logarithm(sums[row].sum) + Double(shift) - scale * mean)
-      total.loss += loss
-      total.weighted += sums[row].product / sums[row].sum - mean
-      total.valid += 1
-      if loss > 0 { total.active += 1 }
-      similarity.losses?[row] = Scalar(loss)
+      results[row] = RowResult(ofOneLoss: loss, weighted: sums[row].product / sums[row].sum - mean)
       factors[row] = Scalar(1 / sums[row].sum)
-    } otherwise: { row in
-      similarity.losses?[row] = 0
-      factors[row] = 0
     }
+    for row in 0..<count { similarity.losses?[row] = Scalar(results[row].loss) }
     if let gradient = similarity.queryGradient {
       gradient.fill(0)
       sweep.run(from: holdsTiles ? .held : .pairs, queryGradient: gradient, keyGradient: gradient) { tile in
@@ -79,7 +77,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
         }
       }
     }
-    return similarity.finish(total, sweep.tile)
+    return similarity.finish(results.total(count), sweep.tile)
   }
 
   private func exponentials(
@@ -95,31 +93,27 @@ struct SupConEvaluation<Scalar: LossScalar> {
     sweep.exponentials(tile, a, shift, sumsColumns: sumsColumns && !tile.isDiagonal, addRow: addRow)
   }
 
-  /// The mean similarity of each row with its positives, from the sum of its class.
+  /// The mean similarity of each row with its positives, from the sum of its class; `nil` where it has none.
   private func forEachMean(
     _ rows: PackedRows<Scalar>, _ labels: BatchLabels<Scalar>, _ kernels: KernelTable<Scalar>,
-    _ classSum: UnsafeMutablePointer<Scalar>, _ body: (Int, Double) -> Void, otherwise: (Int) -> Void
+    _ body: (Int, Double?) -> Void
   ) {
-    var first = 0
-    while first < labels.count {
-      let members = labels.members + first
-      let size = Int(labels.sizes[Int(labels.classes[Int(members[0])])])
-      if size == 1 {
-        otherwise(Int(members[0]))
-      } else {
-        for column in 0..<rows.columns { classSum[column] = 0 }
-        for index in 0..<size {
-          kernels.rows.combine(
-            1, UnsafePointer(classSum), 1, UnsafePointer(rows.pointer(Int(members[index]))), classSum, rows.columns)
-        }
-        for index in 0..<size {
-          let row = UnsafePointer(rows.pointer(Int(members[index])))
-          let sum =
-            kernels.rows.dot(row, UnsafePointer(classSum), rows.columns) - kernels.rows.dot(row, row, rows.columns)
-          body(Int(members[index]), sum / Double(size - 1))
-        }
+    let columns = rows.columns
+    similarity.engine.forEachBlock(labels.classCount) { number, workspace in
+      let size = Int(labels.sizes[number])
+      let members = labels.members + Int(labels.starts[number])
+      guard size > 1 else { return body(Int(members[0]), nil) }
+      let sum = workspace.buffer(of: Scalar.self, count: columns)
+      sum.update(repeating: 0, count: columns)
+      for index in 0..<size {
+        kernels.rows.combine(
+          1, UnsafePointer(sum), 1, UnsafePointer(rows.pointer(Int(members[index]))), sum, columns)
       }
-      first += size
+      for index in 0..<size {
+        let row = UnsafePointer(rows.pointer(Int(members[index])))
+        let others = kernels.rows.dot(row, UnsafePointer(sum), columns) - kernels.rows.dot(row, row, columns)
+        body(Int(members[index]), others / Double(size - 1))
+      }
     }
   }
 
