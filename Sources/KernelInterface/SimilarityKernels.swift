@@ -68,18 +68,19 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
       _ shifts: UnsafePointer<Scalar>
     ) -> Double
 
-  /// row = e^(a·s − shift), a·s being at most a little above the shift; its columns' += e and += e·s, unless both
-  /// are `nil`. Returns Σ e and Σ e·s.
+  /// output = e^(a·s − shift), a·s being at most a little above the shift; its columns' += e and += e·s, unless both
+  /// are `nil`. Returns Σ e and Σ e·s. Where stores bypass the cache, output is a multiple of 64 bytes.
   package typealias SharedExponentials =
     @Sendable (
-      _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar,
-      _ columnSums: UnsafeMutablePointer<Scalar>?, _ columnProducts: UnsafeMutablePointer<Scalar>?
+      _ row: UnsafePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar,
+      _ output: UnsafeMutablePointer<Scalar>, _ streams: Bool, _ columnSums: UnsafeMutablePointer<Scalar>?,
+      _ columnProducts: UnsafeMutablePointer<Scalar>?
     ) -> (sum: Double, weighted: Double)
-  /// row = row·(own + others), + addend where there are labels and they are `label`.
+  /// output = row·(own + others), + addend where there are labels and they are `label`.
   package typealias ScaleByRowAndColumn =
     @Sendable (
-      _ row: UnsafeMutablePointer<Scalar>, _ count: Int, _ own: Scalar, _ others: UnsafePointer<Scalar>,
-      _ labels: UnsafePointer<Scalar>?, _ label: Scalar, _ addend: Scalar
+      _ row: UnsafePointer<Scalar>, _ count: Int, _ own: Scalar, _ others: UnsafePointer<Scalar>,
+      _ labels: UnsafePointer<Scalar>?, _ label: Scalar, _ addend: Scalar, _ output: UnsafeMutablePointer<Scalar>
     ) -> Void
 
   package let largest: Largest

@@ -27,7 +27,7 @@ struct PairTile<Scalar: LossScalar> {
       let tile = output + (start - columns.lowerBound)
       MatrixProduct.run(
         rows: rows.count, columns: end - start, depth: depth, queries.factor(rows.lowerBound),
-        keys.factor(start, transposed: true), adds: false, tile, stride: stride)
+        keys.transposedFactor(start..<end), adds: false, tile, stride: stride)
       if let distance {
         for row in rows {
           measure(

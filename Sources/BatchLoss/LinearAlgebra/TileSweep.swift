@@ -13,7 +13,12 @@ struct TileSweep<Scalar: LossScalar> {
     let columns: Range<Int>
     /// `rows.count` × `columns.count`; a row may be read to the next whole vector.
     let values: UnsafeMutablePointer<Scalar>
+    /// Where what is made of them goes: `values` itself, but where tiles are held.
+    let output: UnsafeMutablePointer<Scalar>
+    /// Of both.
     let stride: Int
+    /// Whether `output` is better written past the cache.
+    let streams: Bool
     /// Two arrays of as many scalars as there are columns, 0 at first.
     let columnSums: UnsafeMutablePointer<Scalar>
     let columnProducts: UnsafeMutablePointer<Scalar>
@@ -22,6 +27,7 @@ struct TileSweep<Scalar: LossScalar> {
     let isDiagonal: Bool
 
     func row(_ row: Int) -> UnsafeMutablePointer<Scalar> { values + (row - rows.lowerBound) * stride }
+    func outputRow(_ row: Int) -> UnsafeMutablePointer<Scalar> { output + (row - rows.lowerBound) * stride }
   }
 
   /// What a sweep starts from.
@@ -37,6 +43,7 @@ struct TileSweep<Scalar: LossScalar> {
   private let queue: TileQueue
   /// All tiles, one after another.
   private let held: UnsafeMutablePointer<Scalar>?
+  private let streamsHeld: Bool
   private let blockSize: Int
 
   /// 256 × 256 floats are half of a second-level cache of 512 KiB, and products of that size come near the processor's
@@ -46,7 +53,7 @@ struct TileSweep<Scalar: LossScalar> {
   /// Where rows are long, nearly all time goes into products, and these copy half as much into their own order when tiles
   /// are twice as wide, which makes up for leaving the second-level cache. But half as many can be worked on at a time, 8
   /// from 4096 rows on: so it is for an even number of them only, and not for pairs of a set with itself.
-  private static func blockSize(_ rows: Int, depth: Int, isSymmetric: Bool) -> Int {
+  static func blockSize(_ rows: Int, depth: Int, isSymmetric: Bool) -> Int {
     let isWide = rows >= 4096 && (rows + 511) / 512 % 2 == 0 && depth >= 256 && Scalar.self == Float.self
     return isWide && !isSymmetric ? 512 : blockSize(rows)
   }
@@ -71,8 +78,9 @@ struct TileSweep<Scalar: LossScalar> {
       : TileSchedule(
         rowBlocks: rowBlocks, columnBlocks: BlockPartition(of: columns, blockSize: blockSize).blocks)
     queue = TileQueue(schedule, workers: engine.configuration.workerCount, &arena)
-    held =
-      holdsTiles ? arena.array(of: Scalar.self, schedule.count * blockSize * (blockSize + 16)) : nil
+    let heldCount = holdsTiles ? schedule.count * blockSize * (blockSize + 16) : 0
+    held = holdsTiles ? arena.array(of: Scalar.self, heldCount) : nil
+    streamsHeld = heldCount * MemoryLayout<Scalar>.stride >= NonTemporal.threshold
   }
 
   /// Whether the values of all pairs fit the workspace budget, padding of tiles left out.
@@ -88,7 +96,7 @@ struct TileSweep<Scalar: LossScalar> {
   ///   - queryGradient: Receives += W·K of the tiles that `body` leaves.
   ///   - keyGradient: Receives += Wᵀ·Q; the same matrix where rows are paired with themselves, whose diagonal tiles
   ///     have both halves and are added once.
-  ///   - body: Turns the values of some rows of a tile into weights, in place.
+  ///   - body: Turns the values of some rows of a tile into weights.
   func run(
     from source: Source = .pairs, queryGradient: RowMajor<Scalar>? = nil, keyGradient: RowMajor<Scalar>? = nil,
     body: (Tile) -> Void
@@ -98,7 +106,7 @@ struct TileSweep<Scalar: LossScalar> {
     queue.forEachTile(engine) { row, column, workspace in
       let (own, columnSums, columnProducts, cancelled, indices, scratch) = workspace.arrays { arena in
         (
-          arena.array(of: Scalar.self, held == nil ? tileCount : 0),
+          arena.array(of: Scalar.self, tileCount),
           arena.array(of: Scalar.self, blockSize), arena.array(of: Scalar.self, blockSize),
           arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
           arena.array(of: Int32.self, blockSize),
@@ -106,7 +114,9 @@ struct TileSweep<Scalar: LossScalar> {
         )
       }
       let schedule = queue.schedule
-      let values = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
+      // Products are taken, and weights left, in the cache; what is held between two sweeps is only written or read.
+      let held = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
+      let (values, output) = source == .held ? (held, own) : (own, held)
       let (rows, columns) = (rowPartition[row], columnPartition[column])
       let isDiagonal = schedule.isSymmetric && row == column
       switch source {
@@ -123,11 +133,12 @@ struct TileSweep<Scalar: LossScalar> {
         body(
           Tile(
             rows: rows.lowerBound + band.lowerBound..<rows.lowerBound + band.upperBound, columns: columns,
-            values: values + band.lowerBound * stride, stride: stride, columnSums: columnSums,
-            columnProducts: columnProducts, isDiagonal: isDiagonal))
+            values: values + band.lowerBound * stride, output: output + band.lowerBound * stride, stride: stride,
+            streams: source == .pairs && streamsHeld, columnSums: columnSums, columnProducts: columnProducts,
+            isDiagonal: isDiagonal))
       }
       addGradients(
-        UnsafePointer(values), rows, columns, indices, queryGradient, isDiagonal ? nil : keyGradient)
+        UnsafePointer(output), rows, columns, indices, queryGradient, isDiagonal ? nil : keyGradient)
     }
   }
 

@@ -16,14 +16,14 @@ func contrastiveTile<V: KernelVector>(_ tile: ContrastiveTile<V.Lane>, as: V.Typ
 
 @inline(never)
 private func quadraticRootTile<V: KernelVector>(_ tile: ContrastiveTile<V.Lane>, as: V.Type) {
-  let (zero, half, margin) = (V(lane: 0), V(0.5), V(tile.form.margin))
+  let (zero, half, minusHalf, margin) = (V(lane: 0), V(0.5), V(-0.5), V(tile.form.margin))
   @inline(__always)
   func cost(_ square: V, _ isSimilar: V.Mask) -> (V, V) {
     let (distance, inverse) = V.roots(of: square)
     let gap = V.maximum(margin - distance, zero)
     let hinge = gap.replacing(with: distance, where: isSimilar)
     // ½·(−gap)/d, and ½·d/d for similar pairs.
-    let far = (zero - half * gap * inverse).replacing(with: half, where: isSimilar)
+    let far = (minusHalf * gap * inverse).replacing(with: half, where: isSimilar)
     return (half * hinge * hinge, far.replacing(with: zero, where: square .== zero))
   }
   contrastiveTile(tile, as: V.self, cost)

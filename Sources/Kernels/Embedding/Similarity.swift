@@ -186,8 +186,9 @@ func sigmoidRow<V: KernelVector>(
 /// One exponential serves the row and the column, since both have the same shift.
 @inline(never)
 func sharedExponentials<V: KernelVector>(
-  _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ shift: V.Lane,
-  _ columnSums: UnsafeMutablePointer<V.Lane>?, _ columnProducts: UnsafeMutablePointer<V.Lane>?, as: V.Type
+  _ row: UnsafePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ shift: V.Lane,
+  _ output: UnsafeMutablePointer<V.Lane>, _ streams: Bool, _ columnSums: UnsafeMutablePointer<V.Lane>?,
+  _ columnProducts: UnsafeMutablePointer<V.Lane>?, as: V.Type
 ) -> (sum: Double, weighted: Double) {
   let zero = V(lane: 0)
   let (a, minusShift) = (V(lane: a), V(lane: -shift))
@@ -199,9 +200,9 @@ func sharedExponentials<V: KernelVector>(
     var (lanes, products) = (zero, zero)
     var index = start
     while index < whole {
-      let similarity = V.load(UnsafePointer(row) + index)
+      let similarity = V.load(row + index)
       let power = V.exp(nonPositive: V.multiplyAdd(a, similarity, minusShift))
-      power.store(row + index)
+      power.store(output + index, streams: streams)
       lanes = lanes + power
       products = V.multiplyAdd(power, similarity, products)
       if let columnSums, let columnProducts {
@@ -213,10 +214,10 @@ func sharedExponentials<V: KernelVector>(
     }
     if whole < end {
       let rest = end - whole
-      let similarity = V.load(UnsafePointer(row) + whole, count: rest)
+      let similarity = V.load(row + whole, count: rest)
       let power = zero.replacing(
         with: V.exp(nonPositive: V.multiplyAdd(a, similarity, minusShift)), where: V.first(rest))
-      power.store(row + whole, count: rest)
+      power.store(output + whole, count: rest)
       lanes = lanes + power
       products = V.multiplyAdd(power, similarity, products)
       if let columnSums, let columnProducts {
@@ -234,8 +235,9 @@ func sharedExponentials<V: KernelVector>(
 
 @inline(never)
 func scaleByRowAndColumn<V: KernelVector>(
-  _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ own: V.Lane, _ others: UnsafePointer<V.Lane>,
-  _ labels: UnsafePointer<V.Lane>?, _ label: V.Lane, _ addend: V.Lane, as: V.Type
+  _ row: UnsafePointer<V.Lane>, _ count: Int, _ own: V.Lane, _ others: UnsafePointer<V.Lane>,
+  _ labels: UnsafePointer<V.Lane>?, _ label: V.Lane, _ addend: V.Lane, _ output: UnsafeMutablePointer<V.Lane>,
+  as: V.Type
 ) {
   let (zero, own) = (V(lane: 0), V(lane: own))
   let whole = count & -V.laneCount
@@ -245,23 +247,23 @@ func scaleByRowAndColumn<V: KernelVector>(
     var index = 0
     while index < whole {
       let added = zero.replacing(with: addend, where: V.load(labels + index) .== label)
-      V.multiplyAdd(V.load(UnsafePointer(row) + index), own + V.load(others + index), added).store(row + index)
+      V.multiplyAdd(V.load(row + index), own + V.load(others + index), added).store(output + index)
       index += V.laneCount
     }
     if rest > 0 {
       let added = zero.replacing(with: addend, where: V.load(labels + whole, count: rest) .== label)
       let factor = own + V.load(others + whole, count: rest)
-      V.multiplyAdd(V.load(UnsafePointer(row) + whole, count: rest), factor, added).store(row + whole, count: rest)
+      V.multiplyAdd(V.load(row + whole, count: rest), factor, added).store(output + whole, count: rest)
     }
   } else {
     var index = 0
     while index < whole {
-      (V.load(UnsafePointer(row) + index) * (own + V.load(others + index))).store(row + index)
+      (V.load(row + index) * (own + V.load(others + index))).store(output + index)
       index += V.laneCount
     }
     if rest > 0 {
       let factor = own + V.load(others + whole, count: rest)
-      (V.load(UnsafePointer(row) + whole, count: rest) * factor).store(row + whole, count: rest)
+      (V.load(row + whole, count: rest) * factor).store(output + whole, count: rest)
     }
   }
 }
@@ -343,6 +345,6 @@ func similarityKernels<V: KernelVector>(of vector: V.Type) -> SimilarityKernels<
     sigmoid: { sigmoidRow($0, $1, $2, $3, $4, as: vector) },
     columns: { columnExponentials($0, $1, $2, $3, $4, $5, $6, as: vector) },
     probabilities: { rowAndColumnProbabilities($0, $1, $2, $3, $4, as: vector) },
-    sharedExponentials: { sharedExponentials($0, $1, $2, $3, $4, $5, as: vector) },
-    scaleByRowAndColumn: { scaleByRowAndColumn($0, $1, $2, $3, $4, $5, $6, as: vector) })
+    sharedExponentials: { sharedExponentials($0, $1, $2, $3, $4, $5, $6, $7, as: vector) },
+    scaleByRowAndColumn: { scaleByRowAndColumn($0, $1, $2, $3, $4, $5, $6, $7, as: vector) })
 }

@@ -96,7 +96,12 @@ extension SIMD16: KernelVector where Scalar == Float {
       let near = x * guess
       let rest = multiplyAdd(Self(lane: 0) - near, guess, Self(lane: 1))
       let half = Self(lane: 0.5) * rest
-      return ordinaryRoots(of: x, multiplyAdd(near, half, near), multiplyAdd(guess, half, guess))
+      let zero = Self(lane: 0)
+      let isOrdinary = (zero .< x) .& (x .< Self(lane: .infinity))
+      return (
+        x.replacing(with: multiplyAdd(near, half, near), where: isOrdinary),
+        zero.replacing(with: multiplyAdd(guess, half, guess), where: isOrdinary)
+      )
     }
   #endif
 

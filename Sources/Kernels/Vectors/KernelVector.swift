@@ -74,15 +74,11 @@ protocol KernelVector: LossVector {
 extension KernelVector {
   @inline(__always)
   static func roots(of x: Self) -> (root: Self, inverse: Self) {
-    let root = x.squareRoot()
-    return ordinaryRoots(of: x, root, Self(lane: 1) / root)
-  }
-
-  @inline(__always)
-  static func ordinaryRoots(of x: Self, _ root: Self, _ inverse: Self) -> (root: Self, inverse: Self) {
-    let zero = Self(lane: 0)
+    let (root, zero) = (x.squareRoot(), Self(lane: 0))
     let isOrdinary = (zero .< x) .& (x .< Self(lane: .infinity))
-    return (x.replacing(with: root, where: isOrdinary), zero.replacing(with: inverse, where: isOrdinary))
+    return (
+      x.replacing(with: root, where: isOrdinary), zero.replacing(with: Self(lane: 1) / root, where: isOrdinary)
+    )
   }
 
   @inline(__always)

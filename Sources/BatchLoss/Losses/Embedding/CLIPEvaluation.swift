@@ -21,7 +21,9 @@ struct CLIPEvaluation<Scalar: LossScalar> {
     let (sweep, rows, columns, own, rowFactors, columnFactors) = workspace.arrays { arena in
       let preparation: RowPreparation = similarity.normalizes ? .normalization : .none
       let first = PackedRows(similarity.queries, preparation, &arena)
-      let second = similarity.keys.map { PackedRows($0, preparation, &arena) } ?? first
+      let panelRows = TileSweep<Scalar>.blockSize(count, depth: similarity.queries.columns, isSymmetric: false)
+      let second =
+        similarity.keys.map { PackedRows($0, preparation, panelRows: panelRows, &arena) } ?? first
       let tile = PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
       return (
         TileSweep(tile, engine: engine, isSymmetric: false, holdsTiles: holdsTiles, &arena),
@@ -77,11 +79,12 @@ struct CLIPEvaluation<Scalar: LossScalar> {
         if !holdsTiles { sweep.exponentials(tile, a, shift, sumsColumns: false) { _, _, _ in } }
         let start = tile.columns.lowerBound
         for row in tile.rows {
-          let values = tile.row(row)
+          let weights = tile.outputRow(row)
           kernels.similarities.scaleByRowAndColumn(
-            values, tile.columns.count, rowFactors[row], UnsafePointer(columnFactors + start), nil, 0, 0)
+            UnsafePointer(tile.row(row)), tile.columns.count, rowFactors[row], UnsafePointer(columnFactors + start),
+            nil, 0, 0, weights)
           if tile.columns.contains(row) {
-            values[row - start] = Scalar(
+            weights[row - start] = Scalar(
               -own[row].rest(others: rows[row].sum) - own[row].rest(others: columns[row].sum))
           }
         }

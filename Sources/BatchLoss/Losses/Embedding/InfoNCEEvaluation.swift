@@ -114,7 +114,8 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
           layout.own[row] = OwnPair(
             taking: line + (row - columns.lowerBound), scale: similarity.scale, shift: shift)
         }
-        let (sum, product) = kernels.similarities.sharedExponentials(line, columns.count, a, shift, nil, nil)
+        let (sum, product) = kernels.similarities.sharedExponentials(
+          UnsafePointer(line), columns.count, a, shift, line, false, nil, nil)
         layout.sums[row].sum += sum
         layout.sums[row].product += product
       }

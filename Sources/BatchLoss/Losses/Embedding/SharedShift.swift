@@ -27,7 +27,7 @@ enum SharedShift {
 }
 
 extension TileSweep {
-  /// Turns the similarities of a tile into e^(a·s − shift).
+  /// Turns the similarities of a tile into e^(a·s − shift), in its output.
   ///
   /// - Parameters:
   ///   - addRow: Receives a row's sums of e and of e·s.
@@ -37,7 +37,9 @@ extension TileSweep {
     let (sums, products) = sumsColumns ? (tile.columnSums, tile.columnProducts) : (nil, nil)
     let kernel = self.tile.kernels.similarities.sharedExponentials
     for row in tile.rows {
-      let (sum, product) = kernel(tile.row(row), tile.columns.count, a, shift, sums, products)
+      let (sum, product) = kernel(
+        UnsafePointer(tile.row(row)), tile.columns.count, a, shift, tile.outputRow(row), tile.streams, sums,
+        products)
       addRow(row, sum, product)
     }
   }

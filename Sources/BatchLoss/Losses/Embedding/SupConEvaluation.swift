@@ -26,7 +26,9 @@ struct SupConEvaluation<Scalar: LossScalar> {
     let holdsTiles =
       similarity.wantsGradient && TileSweep<Scalar>.fits(rows: count, columns: count, isSymmetric: true, engine)
     let (sweep, labels, sums, factors, results) = workspace.arrays { arena in
-      let rows = PackedRows(similarity.queries, similarity.normalizes ? .normalization : .none, &arena)
+      let rows = PackedRows(
+        similarity.queries, similarity.normalizes ? .normalization : .none,
+        panelRows: TileSweep<Scalar>.blockSize(count), &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: nil, kernels: kernels)
       return (
         TileSweep(tile, engine: engine, isSymmetric: true, holdsTiles: holdsTiles, &arena),
@@ -70,10 +72,10 @@ struct SupConEvaluation<Scalar: LossScalar> {
         for row in tile.rows {
           let positives = labels.positives(of: row)
           kernels.similarities.scaleByRowAndColumn(
-            tile.row(row), tile.columns.count, factors[row], UnsafePointer(factors + start),
+            UnsafePointer(tile.row(row)), tile.columns.count, factors[row], UnsafePointer(factors + start),
             UnsafePointer(labels.values + start), labels.values[row],
-            positives > 0 ? Scalar(-2 / Double(positives)) : 0)
-          if tile.isDiagonal { tile.row(row)[row - start] = 0 }
+            positives > 0 ? Scalar(-2 / Double(positives)) : 0, tile.outputRow(row))
+          if tile.isDiagonal { tile.outputRow(row)[row - start] = 0 }
         }
       }
     }
