@@ -94,13 +94,13 @@ extension SIMD16: KernelVector where Scalar == Float {
     static func roots(of x: Self) -> (root: Self, inverse: Self) {
       let guess = _mm512_rsqrt14_ps(x)
       let near = x * guess
-      let rest = multiplyAdd(Self(lane: 0) - near, guess, Self(lane: 1))
+      let rest = multiplyAdd(Self(lane: -0.0) - near, guess, Self(lane: 1))
       let half = Self(lane: 0.5) * rest
-      let zero = Self(lane: 0)
-      let isOrdinary = (zero .< x) .& (x .< Self(lane: .infinity))
+      // 0·∞ otherwise.
+      let isOrdinary = near .== near
       return (
         x.replacing(with: multiplyAdd(near, half, near), where: isOrdinary),
-        zero.replacing(with: multiplyAdd(guess, half, guess), where: isOrdinary)
+        Self(lane: 0).replacing(with: multiplyAdd(guess, half, guess), where: isOrdinary)
       )
     }
   #endif
