@@ -60,7 +60,7 @@ final class Batch<Scalar: LossScalar> {
 
   private func allocate(_ count: Int) -> UnsafeMutableBufferPointer<Scalar> {
     let bytes = max(count, 1) * MemoryLayout<Scalar>.stride
-    let raw = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 4096)
+    let raw = LargeMemory.allocate(byteCount: bytes, alignment: 4096)
     let buffer = UnsafeMutableBufferPointer(
       start: raw.bindMemory(to: Scalar.self, capacity: max(count, 1)), count: count)
     memory.append(buffer)

@@ -20,7 +20,7 @@ struct MachineProbe<Scalar: LossScalar> {
     let buffers = kind == .copy || kind == .streamingCopy ? 2 : 1
     let stride = MemoryLayout<Scalar>.stride
     let count = max(4096, footprint / buffers / stride / 4096 * 4096)
-    let raw = UnsafeMutableRawPointer.allocate(byteCount: count * stride * buffers, alignment: 4096)
+    let raw = LargeMemory.allocate(byteCount: count * stride * buffers, alignment: 4096)
     defer { raw.deallocate() }
     nonisolated(unsafe) let source = raw.bindMemory(to: Scalar.self, capacity: count * buffers)
     source.initialize(repeating: 0, count: count * buffers)

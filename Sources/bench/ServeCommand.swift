@@ -135,7 +135,7 @@ private final class Session {
   }
 
   private func allocate<Element>(_: Element.Type, _ count: Int) -> UnsafeMutableBufferPointer<Element> {
-    let raw = UnsafeMutableRawPointer.allocate(
+    let raw = LargeMemory.allocate(
       byteCount: max(1, count * MemoryLayout<Element>.stride), alignment: 4096)
     memory.append(raw)
     return UnsafeMutableBufferPointer(

@@ -171,7 +171,7 @@ package final class Workspace: @unchecked Sendable {
     if bytes > capacity || memory == nil {
       memory?.deallocate()
       capacity = (bytes + 4095) & ~4095
-      memory = .allocate(byteCount: capacity, alignment: 64)
+      memory = LargeMemory.allocate(byteCount: capacity)
       allocations += 1
     }
     return memory!.bindMemory(to: Element.self, capacity: count)

@@ -97,7 +97,7 @@ private final class AlignedStorage<Element> {
   let base: UnsafeMutablePointer<Element>
 
   init(bytes: Int) {
-    base = UnsafeMutableRawPointer.allocate(byteCount: max(bytes, 64), alignment: 64)
+    base = LargeMemory.allocate(byteCount: max(bytes, 64))
       .bindMemory(to: Element.self, capacity: max(bytes, 64) / MemoryLayout<Element>.stride)
   }
 
