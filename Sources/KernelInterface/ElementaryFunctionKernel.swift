@@ -5,9 +5,10 @@ package typealias ElementaryFunctionKernel<Scalar: KernelScalar> =
     _ count: Int
   ) -> Void
 
-/// The elementary functions of formulas and of sums of exponentials, for checks of their accuracy.
+/// The elementary functions of formulas, of sums of exponentials and of distances, for checks of their accuracy.
 package enum ElementaryFunction: String, CaseIterable, Sendable {
   case exp, expOfNonPositive, expOfSummand, expMinusOne
   case log, logOnePlus, logOnePlusFraction
+  case root, inverseRoot
   case tanh, softplus, sigmoid
 }

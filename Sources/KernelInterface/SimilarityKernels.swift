@@ -69,7 +69,8 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
     ) -> Double
 
   /// output = e^(a·s − shift), a·s being at most a little above the shift; its columns' += e and += e·s, unless both
-  /// are `nil`. Returns Σ e and Σ e·s. Where stores bypass the cache, output is a multiple of 64 bytes.
+  /// are `nil`. Returns Σ e and Σ e·s. Where stores bypass the cache, the
+  /// address of output is a multiple of 64.
   package typealias SharedExponentials =
     @Sendable (
       _ row: UnsafePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar,

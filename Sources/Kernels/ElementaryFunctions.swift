@@ -15,6 +15,8 @@ func applyElementaryFunction<V: KernelVector>(
   case .log: map(input, output, count) { V.log($0) }
   case .logOnePlus: map(input, output, count) { V.log(onePlus: $0) }
   case .logOnePlusFraction: map(input, output, count) { V.log(onePlusFraction: $0) }
+  case .root: map(input, output, count) { V.roots(of: $0).root }
+  case .inverseRoot: map(input, output, count) { V.roots(of: $0).inverse }
   case .tanh: map(input, output, count) { V.tanh($0) }
   case .softplus: map(input, output, count) { V.softplus($0) }
   case .sigmoid: map(input, output, count) { V.sigmoid($0) }

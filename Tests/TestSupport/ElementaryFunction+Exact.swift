@@ -11,6 +11,8 @@ extension ElementaryFunction {
     case .expMinusOne: Glibc.expm1(x)
     case .log: Glibc.log(x)
     case .logOnePlus, .logOnePlusFraction: Glibc.log1p(x)
+    case .root: x.squareRoot()
+    case .inverseRoot: x == 0 ? 0 : 1 / x.squareRoot()
     case .tanh: Glibc.tanh(x)
     case .softplus: (x < 0 ? 0 : x) + Glibc.log1p(Glibc.exp(-abs(x)))
     case .sigmoid: x < 0 ? Glibc.exp(x) / (1 + Glibc.exp(x)) : 1 / (1 + Glibc.exp(-x))
@@ -25,6 +27,8 @@ extension ElementaryFunction {
       case .expMinusOne: Glibc.expm1(x)
       case .log: Glibc.log(x)
       case .logOnePlus, .logOnePlusFraction: Glibc.log1p(x)
+      case .root: x.squareRoot()
+      case .inverseRoot: x == 0 ? 0 : 1 / x.squareRoot()
       case .tanh: Glibc.tanh(x)
       case .softplus: (x < 0 ? 0 : x) + Glibc.log1p(Glibc.exp(-abs(x)))
       case .sigmoid: x < 0 ? Glibc.exp(x) / (1 + Glibc.exp(x)) : 1 / (1 + Glibc.exp(-x))
@@ -37,6 +41,7 @@ extension ElementaryFunction {
     switch self {
     case .expOfNonPositive, .expOfSummand: -Double.infinity...0
     case .logOnePlusFraction: 0...1
+    case .root, .inverseRoot: 0...Double.infinity
     default: -Double.infinity...Double.infinity
     }
   }

@@ -17,10 +17,9 @@ struct PackedRows<Scalar: LossScalar> {
   let source: RowMajor<Scalar>
   let preparation: RowPreparation
   let base: UnsafeMutablePointer<Scalar>
-  /// Blocks of `panelRows` prepared rows as columns, one after another. BLAS puts a right factor of products into its own
-  /// order in a third of the time where its columns lie like this.
-  private let panels: UnsafeMutablePointer<Scalar>?
-  private let panelRows: Int
+  /// Blocks of prepared rows as columns, one block after another, if there are any. BLAS puts a right factor of products
+  /// into its own order in a third of the time where its columns lie like this.
+  private let panels: (base: UnsafeMutablePointer<Scalar>, rows: Int)?
   /// ‖x‖² of the prepared rows, summed in float64. Of a row of zeros that was to be normalised 1, so that its
   /// cosine distance from all others is 1.
   let squaredNorms: UnsafeMutablePointer<Scalar>
@@ -30,17 +29,20 @@ struct PackedRows<Scalar: LossScalar> {
   var rows: Int { source.rows }
   var columns: Int { source.columns }
 
-  /// - Parameter panelRows: The block size of products of whose right factors these are blocks, if it is always the same.
+  /// - Parameter panelRows: As many rows at a time will be right factors of products; `nil` where that varies.
   init(
     _ source: RowMajor<Scalar>, _ preparation: RowPreparation, panelRows: Int? = nil, _ arena: inout Arena
   ) {
     self.source = source
     self.preparation = preparation
-    self.panelRows = panelRows ?? 0
     // Transposition reads whole vectors of rows and columns.
-    base = arena.array(of: Scalar.self, (source.rows + 16) * source.columns + 16)
+    let padding = panelRows == nil ? 0 : 15 * (source.columns + 1)
+    base = arena.array(of: Scalar.self, source.rows * source.columns + padding)
     panels = panelRows.map { size in
-      arena.array(of: Scalar.self, BlockPartition(of: source.rows, blockSize: size).blocks * size * source.columns)
+      // A single block is as wide as it has whole vectors of rows.
+      let size = min(size, (source.rows + 15) & ~15)
+      let blocks = BlockPartition(of: source.rows, blockSize: size).blocks
+      return (arena.array(of: Scalar.self, blocks * size * source.columns), size)
     }
     squaredNorms = arena.array(of: Scalar.self, source.rows)
     inverseNorms = arena.array(of: Scalar.self, source.rows)
@@ -52,9 +54,11 @@ struct PackedRows<Scalar: LossScalar> {
 
   /// Some rows as columns.
   func transposedFactor(_ rows: Range<Int>) -> Factor<Scalar> {
-    if let panels, rows.upperBound <= (rows.lowerBound / panelRows + 1) * panelRows {
-      let (panel, place) = rows.lowerBound.quotientAndRemainder(dividingBy: panelRows)
-      return Factor(UnsafePointer(panels + (panel * columns * panelRows + place)), stride: panelRows)
+    if let panels, !rows.isEmpty {
+      let (panel, place) = rows.lowerBound.quotientAndRemainder(dividingBy: panels.rows)
+      if place + rows.count <= panels.rows {
+        return Factor(UnsafePointer(panels.base + (panel * columns * panels.rows + place)), stride: panels.rows)
+      }
     }
     return Factor(UnsafePointer(pointer(rows.lowerBound)), stride: max(1, columns), transposed: true)
   }
@@ -78,19 +82,20 @@ struct PackedRows<Scalar: LossScalar> {
         squaredNorms[row] = preparation == .normalization && square == 0 ? 1 : Scalar(square)
       }
     }
-    if let panels { fill(panels, kernels, engine) }
+    fillPanels(kernels, engine)
   }
 
-  private func fill(_ panels: UnsafeMutablePointer<Scalar>, _ kernels: KernelTable<Scalar>, _ engine: Engine) {
-    let partition = BlockPartition(of: rows, blockSize: panelRows)
+  private func fillPanels(_ kernels: KernelTable<Scalar>, _ engine: Engine) {
+    guard let panels else { return }
+    let partition = BlockPartition(of: rows, blockSize: panels.rows)
     engine.forEachBlock(partition.blocks) { panel, workspace in
       let block = partition[panel]
-      let scratch = workspace.buffer(of: Scalar.self, count: TileTransfer<Scalar>.scratchCount(rows: panelRows))
+      let scratch = workspace.buffer(of: Scalar.self, count: TileTransfer<Scalar>.scratchCount(rows: panels.rows))
       kernels.distances.transfer(
         TileTransfer(
           tile: UnsafePointer(pointer(block.lowerBound)), stride: columns, rows: block.count, columns: columns,
-          output: panels + panel * columns * panelRows, outputStride: panelRows, isTransposed: true, streams: false,
-          scratch: scratch))
+          output: panels.base + panel * columns * panels.rows, outputStride: panels.rows, isTransposed: true,
+          streams: false, scratch: scratch))
     }
   }
 

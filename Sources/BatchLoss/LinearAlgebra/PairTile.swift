@@ -39,7 +39,8 @@ struct PairTile<Scalar: LossScalar> {
   }
 
   /// The same for a square on the diagonal of a matrix of rows paired with themselves, of which one quarter is another's
-  /// mirror image. Whole vectors of rows of `output` are read; `scratch` is that of a ``TileTransfer``.
+  /// mirror image. Whole vectors of rows of `output` are read, and one beyond the end of a row; `scratch` is that of a
+  /// ``TileTransfer``.
   func fillDiagonal(
     _ rows: Range<Int>, _ output: UnsafeMutablePointer<Scalar>, stride: Int,
     cancelled: UnsafeMutablePointer<Int32>, scratch: UnsafeMutablePointer<Scalar>

@@ -21,7 +21,8 @@ struct RowResult {
 /// - to the queries W·K (and the row sums of W), written by the worker that has the row;
 /// - to the keys Wᵀ·Q (and the column sums of W), written by the worker that has the key.
 ///
-/// No row is written by two workers, and groups follow one another, so the bits depend on shape and budget alone.
+/// No row is written by two workers, and groups follow one another, so the bits depend on shape and budget alone; those of
+/// the distances of a set from itself on the shape.
 struct RowSweep<Scalar: LossScalar> {
   let tile: PairTile<Scalar>
   let engine: Engine
@@ -44,7 +45,7 @@ struct RowSweep<Scalar: LossScalar> {
     self.engine = engine
     self.isSymmetric = isSymmetric
     let (rows, columns) = (tile.queries.rows, tile.keys.rows)
-    blockSize = isSymmetric ? TileSweep<Scalar>.blockSize(rows) : rows >= 2048 ? 256 : 64
+    blockSize = isSymmetric ? TileSweep<Scalar>.blockSize(rows) : Self.blockSize(rows)
     groupRows =
       holdsAllRows
       ? rows
@@ -54,6 +55,8 @@ struct RowSweep<Scalar: LossScalar> {
     results = arena.array(of: RowResult.self, rows)
     columnSums = needsColumnSums ? arena.array(of: Double.self, columns) : nil
   }
+
+  private static func blockSize(_ rows: Int) -> Int { rows >= 2048 ? 256 : 64 }
 
   /// Room for a whole vector beyond the last column of a spare tile.
   private var spareStride: Int { blockSize + 16 }
@@ -166,7 +169,7 @@ struct RowSweep<Scalar: LossScalar> {
 
   private func addToKeys(_ rows: Range<Int>, _ gradient: RowMajor<Scalar>) {
     let columns = tile.keys.rows
-    let blocks = BlockPartition(of: columns, blockSize: columns >= 2048 ? 256 : 64)
+    let blocks = BlockPartition(of: columns, blockSize: Self.blockSize(columns))
     engine.forEachBlock(blocks.blocks) { block, _ in
       let keys = blocks[block]
       let weights = UnsafePointer(group + keys.lowerBound)

@@ -19,7 +19,7 @@ struct TileQueue {
 
   init(_ schedule: TileSchedule, workers: Int, _ arena: inout Arena) {
     self.schedule = schedule
-    ranges = max(1, min(workers, schedule.rounds == 0 ? 0 : schedule.tiles(inRound: 0)))
+    ranges = max(1, min(workers, schedule.tilesAtOnce))
     taken = arena.array(of: Int.self, schedule.rounds * ranges)
     done = arena.array(of: Int.self, schedule.rowBlocks + schedule.columnBlocks)
     firstRound = arena.array(of: Int.self, 1)
@@ -61,6 +61,7 @@ struct TileQueue {
         wait(for: columnCounters + column, schedule.tiles(ofColumnBlock: column, beforeRound: round))
       }
       body(row, column, workspace)
+      // Additions are locked instructions, which stores past the cache do not overtake either.
       counters[row].add(1, ordering: .releasing)
       if !isDiagonal { columnCounters[column].add(1, ordering: .releasing) }
     }

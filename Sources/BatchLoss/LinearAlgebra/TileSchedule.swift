@@ -48,6 +48,9 @@ package struct TileSchedule {
     return (min(first, second), max(first, second))
   }
 
+  /// How many tiles share no block with each other.
+  package var tilesAtOnce: Int { isSymmetric ? rowBlocks / 2 : min(rowBlocks, columnBlocks) }
+
   // MARK: Earlier rounds
 
   /// How many tiles of earlier rounds have a block of rows.

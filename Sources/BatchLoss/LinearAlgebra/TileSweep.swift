@@ -53,9 +53,18 @@ struct TileSweep<Scalar: LossScalar> {
   /// Where rows are long, nearly all time goes into products, and these copy half as much into their own order when tiles
   /// are twice as wide, which makes up for leaving the second-level cache. But half as many can be worked on at a time, 8
   /// from 4096 rows on: so it is for an even number of them only, and not for pairs of a set with itself.
-  static func blockSize(_ rows: Int, depth: Int, isSymmetric: Bool) -> Int {
+  private static func blockSize(_ rows: Int, depth: Int, isSymmetric: Bool) -> Int {
     let isWide = rows >= 4096 && (rows + 511) / 512 % 2 == 0 && depth >= 256 && Scalar.self == Float.self
     return isWide && !isSymmetric ? 512 : blockSize(rows)
+  }
+
+  /// The panels of keys that a sweep makes use of; none where they would be a large part of the workspace budget.
+  static func panelRows(
+    _ queries: RowMajor<Scalar>, _ keys: RowMajor<Scalar>, isSymmetric: Bool, _ engine: Engine
+  ) -> Int? {
+    let bytes = keys.count * MemoryLayout<Scalar>.stride
+    guard bytes <= engine.configuration.workspaceBudget / 4 else { return nil }
+    return blockSize(max(queries.rows, keys.rows), depth: queries.columns, isSymmetric: isSymmetric)
   }
 
   /// Rows of a tile that are handed out at once: more of them would cost sums of columns in `Float` too many digits.
@@ -80,7 +89,7 @@ struct TileSweep<Scalar: LossScalar> {
     queue = TileQueue(schedule, workers: engine.configuration.workerCount, &arena)
     let heldCount = holdsTiles ? schedule.count * blockSize * (blockSize + 16) : 0
     held = holdsTiles ? arena.array(of: Scalar.self, heldCount) : nil
-    streamsHeld = heldCount * MemoryLayout<Scalar>.stride >= NonTemporal.threshold
+    streamsHeld = heldCount * MemoryLayout<Scalar>.stride > Processor.lastLevelCacheBytes
   }
 
   /// Whether the values of all pairs fit the workspace budget, padding of tiles left out.
@@ -115,8 +124,8 @@ struct TileSweep<Scalar: LossScalar> {
       }
       let schedule = queue.schedule
       // Products are taken, and weights left, in the cache; what is held between two sweeps is only written or read.
-      let held = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
-      let (values, output) = source == .held ? (held, own) : (own, held)
+      let kept = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
+      let (values, output) = source == .held ? (kept, own) : (own, kept)
       let (rows, columns) = (rowPartition[row], columnPartition[column])
       let isDiagonal = schedule.isSymmetric && row == column
       switch source {

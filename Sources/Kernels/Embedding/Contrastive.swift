@@ -3,7 +3,7 @@ import BatchLossKernelInterface
 
 // MARK: A tile of a labelled batch
 
-/// Distances → derivatives by squared distance, in place.
+/// Distances or their squares → derivatives by squared distance, in place.
 @inline(__always)
 func contrastiveTile<V: KernelVector>(_ tile: ContrastiveTile<V.Lane>, as: V.Type) {
   if tile.form.isLinear { return linearTile(tile, as: V.self) }

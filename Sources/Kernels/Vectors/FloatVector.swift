@@ -96,11 +96,11 @@ extension SIMD16: KernelVector where Scalar == Float {
       let near = x * guess
       let rest = multiplyAdd(Self(lane: -0.0) - near, guess, Self(lane: 1))
       let half = Self(lane: 0.5) * rest
-      // 0·∞ otherwise.
+      // 0·∞ of 0 and ∞, whose inverse is to be 0; NaN stays.
       let isOrdinary = near .== near
       return (
         x.replacing(with: multiplyAdd(near, half, near), where: isOrdinary),
-        Self(lane: 0).replacing(with: multiplyAdd(guess, half, guess), where: isOrdinary)
+        minimum(x, Self(lane: 0)).replacing(with: multiplyAdd(guess, half, guess), where: isOrdinary)
       )
     }
   #endif

@@ -45,7 +45,7 @@ protocol KernelVector: LossVector {
   /// ln 2 · (N − 1023.4).
   static func exp(_ x: Self, shift: Self) -> Self
 
-  /// √x and 1/√x within 2 ulp. Where x is not greater than 0 and finite, x itself and 0.
+  /// √x and 1/√x of x ≥ 0. The inverse of 0 is 0, so that it takes no part in a product.
   static func roots(of x: Self) -> (root: Self, inverse: Self)
 
   /// How many lanes are true.
@@ -75,10 +75,7 @@ extension KernelVector {
   @inline(__always)
   static func roots(of x: Self) -> (root: Self, inverse: Self) {
     let (root, zero) = (x.squareRoot(), Self(lane: 0))
-    let isOrdinary = (zero .< x) .& (x .< Self(lane: .infinity))
-    return (
-      x.replacing(with: root, where: isOrdinary), zero.replacing(with: Self(lane: 1) / root, where: isOrdinary)
-    )
+    return (root, (Self(lane: 1) / root).replacing(with: zero, where: x .== zero))
   }
 
   @inline(__always)

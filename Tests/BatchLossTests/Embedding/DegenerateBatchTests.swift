@@ -1,5 +1,6 @@
 import BatchLoss
 import BatchLossTestSupport
+import Synchronization
 import Testing
 
 // Every loss on embeddings, with every mining and distance, on batches that have nothing to learn from and on batches
@@ -51,13 +52,33 @@ import Testing
     #expect(outcome.cost.sum > 0 && outcome.valid > 0 && outcome.gradient.contains { $0 != 0 })
   }
 
+  /// Even and odd numbers of blocks of tiles; the last engine has more workers than there are processors, or blocks.
   @Test(arguments: EmbeddingSubject.all) func workersGiveTheSameBits(_ subject: EmbeddingSubject) throws {
-    let x = samples(subject, 333, 9, seed: 32)
+    for rows in [333, 300] {
+      let x = samples(subject, rows, 9, seed: 32)
+      var samples = Samples(34)
+      let labels = samples.labels(rows, below: 7)
+      let first = try subject.run(x, 9, labels, engine(workers: 1))
+      #expect(first.gradient.allSatisfy { $0.isFinite } && first.cost.sum > 0 && first.isIntact)
+      for workers in [2, 3, 5, 40] {
+        #expect(try subject.run(x, 9, labels, engine(workers: workers)) == first)
+      }
+    }
+  }
+
+  /// Calls from blocks of an engine that is at work, and several at once.
+  @Test(arguments: EmbeddingSubject.all) func nestedCallsGiveTheSameBits(_ subject: EmbeddingSubject) throws {
+    let x = samples(subject, 300, 9, seed: 32)
     var samples = Samples(34)
-    let labels = samples.labels(333, below: 7)
-    let first = try subject.run(x, 9, labels, engine(workers: 1))
-    #expect(first.gradient.allSatisfy { $0.isFinite } && first.cost.sum > 0 && first.isIntact)
-    for workers in [2, 3, 5] { #expect(try subject.run(x, 9, labels, engine(workers: workers)) == first) }
+    let labels = samples.labels(300, below: 7)
+    let shared = try engine(workers: 3)
+    let first = try subject.run(x, 9, labels, shared)
+    let failures = Mutex(0)
+    shared.forEachBlock(6) { _, _ in
+      let isSame = (try? subject.run(x, 9, labels, shared)) == first
+      if !isSame { failures.withLock { $0 += 1 } }
+    }
+    #expect(failures.withLock { $0 } == 0)
   }
 
   /// The least budget makes groups of rows, and tiles that are computed twice.

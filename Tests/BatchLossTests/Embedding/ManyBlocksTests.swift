@@ -360,4 +360,29 @@ import Testing
     let nce = try InfoNCELoss(temperature: 0.05).evaluate(queries: x.matrix(columns: 8), keys: x.matrix(columns: 8))
     #expect(((nce.cost.value - expected) / expected).magnitude < 1e-5)
   }
+
+  // MARK: Held tiles
+
+  /// More tiles between the two sweeps of SupCon than a last-level cache of 32 MiB has room for; beyond the budget they
+  /// are computed twice.
+  @Test func tilesBeyondTheCache() throws {
+    let (rows, columns) = (4200, 6)
+    var samples = Samples(91)
+    let x = samples.numbers(rows * columns).map { Float($0) }
+    let labels = samples.labels(rows, below: 50)
+    func evaluate(_ engine: Engine) throws -> (sum: Double, gradient: [Float]) {
+      var gradient = [Float](repeating: 9, count: x.count)
+      let result = try SupConLoss(temperature: 0.5).evaluate(
+        x.matrix(columns: columns), labels: labels.span, gradient: gradient.mutableMatrix(columns: columns),
+        engine: engine)
+      return (result.cost.sum, gradient)
+    }
+    let one = try evaluate(engine(workers: 1))
+    let three = try evaluate(engine(workers: 3))
+    #expect(one.sum == three.sum && one.gradient == three.gradient)
+    let twice = try evaluate(engine(workers: 2, budget: 1 << 20))
+    #expect(relativeError(twice.sum, one.sum) < 1e-6)
+    let scale = one.gradient.reduce(0) { max($0, $1.magnitude) }
+    #expect(zip(one.gradient, twice.gradient).allSatisfy { ($0 - $1).magnitude < 1e-5 * scale })
+  }
 }

@@ -21,9 +21,11 @@ struct CLIPEvaluation<Scalar: LossScalar> {
     let (sweep, rows, columns, own, rowFactors, columnFactors) = workspace.arrays { arena in
       let preparation: RowPreparation = similarity.normalizes ? .normalization : .none
       let first = PackedRows(similarity.queries, preparation, &arena)
-      let panelRows = TileSweep<Scalar>.blockSize(count, depth: similarity.queries.columns, isSymmetric: false)
       let second =
-        similarity.keys.map { PackedRows($0, preparation, panelRows: panelRows, &arena) } ?? first
+        similarity.keys.map { keys in
+          let panelRows = TileSweep.panelRows(similarity.queries, keys, isSymmetric: false, engine)
+          return PackedRows(keys, preparation, panelRows: panelRows, &arena)
+        } ?? first
       let tile = PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
       return (
         TileSweep(tile, engine: engine, isSymmetric: false, holdsTiles: holdsTiles, &arena),

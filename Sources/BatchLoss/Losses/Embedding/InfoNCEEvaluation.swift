@@ -57,7 +57,8 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
     let layout = workspace.arrays { arena in
       let preparation: RowPreparation = similarity.normalizes ? .normalization : .none
       let first = PackedRows(queries, preparation, &arena)
-      let second = PackedRows(keys, preparation, &arena)
+      let panelRows = TileSweep.panelRows(queries, keys, isSymmetric: true, engine)
+      let second = PackedRows(keys, preparation, panelRows: panelRows, &arena)
       return Layout(
         tile: PairTile(queries: first, keys: second, distance: nil, kernels: kernels),
         groups: BlockPartition(of: queries.rows, blockSize: groupRows),

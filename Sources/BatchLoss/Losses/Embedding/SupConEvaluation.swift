@@ -28,7 +28,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
     let (sweep, labels, sums, factors, results) = workspace.arrays { arena in
       let rows = PackedRows(
         similarity.queries, similarity.normalizes ? .normalization : .none,
-        panelRows: TileSweep<Scalar>.blockSize(count), &arena)
+        panelRows: TileSweep.panelRows(similarity.queries, similarity.queries, isSymmetric: true, engine), &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: nil, kernels: kernels)
       return (
         TileSweep(tile, engine: engine, isSymmetric: true, holdsTiles: holdsTiles, &arena),
