@@ -77,6 +77,49 @@ func squaredDistance<V: KernelVector>(
   }
 }
 
+/// ‖x − y‖² and ‖x − z‖², to the bits of ``squaredDistance(_:_:_:as:)``.
+@inline(__always)
+func squaredDistances<V: KernelVector>(
+  _ x: UnsafePointer<V.Lane>, _ y: UnsafePointer<V.Lane>, _ z: UnsafePointer<V.Lane>, _ count: Int, as: V.Type
+) -> (Double, Double) {
+  let zero = V(lane: 0)
+  let whole = count & -(2 * V.laneCount)
+  var totals = (0.0, 0.0)
+  @inline(__always)
+  func add(_ x: V, _ y: V, _ sum: inout V) {
+    let difference = x - y
+    sum = V.multiplyAdd(difference, difference, sum)
+  }
+  var start = 0
+  while start < whole {
+    let end = min(start + flushInterval, whole)
+    var (first, second, third, fourth) = (zero, zero, zero, zero)
+    var index = start
+    while index < end {
+      let next = index + V.laneCount
+      let (even, odd) = (V.load(x + index), V.load(x + next))
+      add(even, V.load(y + index), &first)
+      add(odd, V.load(y + next), &second)
+      add(even, V.load(z + index), &third)
+      add(odd, V.load(z + next), &fourth)
+      index = next + V.laneCount
+    }
+    totals.0 += (first + second).total
+    totals.1 += (third + fourth).total
+    start = end
+  }
+  while start < count {
+    let left = loadRest(x + start, count - start, as: V.self)
+    var (first, second) = (zero, zero)
+    add(left, loadRest(y + start, count - start, as: V.self), &first)
+    add(left, loadRest(z + start, count - start, as: V.self), &second)
+    totals.0 += first.total
+    totals.1 += second.total
+    start += V.laneCount
+  }
+  return totals
+}
+
 @inline(never)
 func scaleRow<V: KernelVector>(
   _ x: UnsafePointer<V.Lane>, _ offset: UnsafePointer<V.Lane>?, _ factor: V.Lane,

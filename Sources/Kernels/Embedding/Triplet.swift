@@ -24,8 +24,9 @@ func tripletTerms<V: KernelVector>(
     pp = dot(p, p, columns, as: V.self)
     nn = dot(n, n, columns, as: V.self)
   }
-  let positive = pairDistance(squaredDistance(a, p, columns, as: V.self), aa, pp, form.distance)
-  var negative = pairDistance(squaredDistance(a, n, columns, as: V.self), aa, nn, form.distance)
+  let squares = squaredDistances(a, p, n, columns, as: V.self)
+  let positive = pairDistance(squares.0, aa, pp, form.distance)
+  var negative = pairDistance(squares.1, aa, nn, form.distance)
   var isSwapped = false
   if form.swaps {
     let other = pairDistance(squaredDistance(p, n, columns, as: V.self), pp, nn, form.distance)
@@ -101,6 +102,18 @@ private func writeTriplet<V: KernelVector>(_ row: Int, _ arguments: TripletArgum
   let a = arguments.anchors + row * arguments.anchorStride
   let p = arguments.positives + row * arguments.positiveStride
   let n = arguments.negatives + row * arguments.negativeStride
+  if let first = arguments.anchorGradient, let second = arguments.positiveGradient,
+    let third = arguments.negativeGradient, !isSilent
+  {
+    let outputs = (
+      first.base + row * first.stride, second.base + row * second.stride, third.base + row * third.stride
+    )
+    let bits = UInt(bitPattern: outputs.0) | UInt(bitPattern: outputs.1) | UInt(bitPattern: outputs.2)
+    if !arguments.streams || bits & 63 == 0 {
+      return writeRows(
+        slopes, a, p, n, outputs.0, outputs.1, outputs.2, arguments.columns, arguments.streams, as: V.self)
+    }
+  }
   // b·(x − y) + c·(x − z) + d·x for each of the three rows.
   writeDifferences(
     near, far, slopes[3], a, p, n, arguments.anchorGradient, row, arguments.columns, arguments.streams, isSilent,
@@ -111,6 +124,42 @@ private func writeTriplet<V: KernelVector>(_ row: Int, _ arguments: TripletArgum
   writeDifferences(
     far, swapped, slopes[5], n, a, p, arguments.negativeGradient, row, arguments.columns, arguments.streams,
     isSilent, as: V.self)
+}
+
+/// The same for all three rows at once, which share their loads.
+@inline(__always)
+private func writeRows<V: KernelVector>(
+  _ slopes: UnsafeMutablePointer<Double>, _ a: UnsafePointer<V.Lane>, _ p: UnsafePointer<V.Lane>,
+  _ n: UnsafePointer<V.Lane>, _ first: UnsafeMutablePointer<V.Lane>, _ second: UnsafeMutablePointer<V.Lane>,
+  _ third: UnsafeMutablePointer<V.Lane>, _ count: Int, _ streams: Bool, as: V.Type
+) {
+  let (near, far, swapped) = (V(slopes[0]), V(slopes[1]), V(slopes[2]))
+  let (ownA, ownP, ownN) = (V(slopes[3]), V(slopes[4]), V(slopes[5]))
+  @inline(__always)
+  func rows(_ a: V, _ p: V, _ n: V) -> (V, V, V) {
+    (
+      V.multiplyAdd(near, a - p, V.multiplyAdd(far, a - n, ownA * a)),
+      V.multiplyAdd(near, p - a, V.multiplyAdd(swapped, p - n, ownP * p)),
+      V.multiplyAdd(far, n - a, V.multiplyAdd(swapped, n - p, ownN * n))
+    )
+  }
+  let whole = count & -V.laneCount
+  var index = 0
+  while index < whole {
+    let outputs = rows(V.load(a + index), V.load(p + index), V.load(n + index))
+    outputs.0.store(first + index, streams: streams)
+    outputs.1.store(second + index, streams: streams)
+    outputs.2.store(third + index, streams: streams)
+    index += V.laneCount
+  }
+  let rest = count - whole
+  if rest > 0 {
+    let outputs = rows(
+      V.load(a + whole, count: rest), V.load(p + whole, count: rest), V.load(n + whole, count: rest))
+    outputs.0.store(first + whole, count: rest)
+    outputs.1.store(second + whole, count: rest)
+    outputs.2.store(third + whole, count: rest)
+  }
 }
 
 /// output = a·(x − y) + b·(x − z) + c·x, or zeros.

@@ -47,18 +47,19 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
     let blockSize = TileSweep<Scalar>.blockSize(keys.rows)
     let stride = blockSize + 16
     let keyBlocks = BlockPartition(of: keys.rows, blockSize: blockSize)
-    // A few blocks for the workers to share, 16 MiB if that is more, as far as the budget goes.
-    let bytes = max(1, keyBlocks.blocks * blockSize * stride * MemoryLayout<Scalar>.stride)
-    let wanted = max(4, (16 << 20) / bytes)
-    let blocks = max(1, min(wanted, engine.configuration.workspaceBudget / bytes))
-    let groupRows = min(blocks * blockSize, (queries.rows + blockSize - 1) / blockSize * blockSize)
+    // Four blocks for the workers to share, 16 MiB if that is more. Where the budget has no room for them blocks have fewer
+    // rows: three would leave one of two workers idle for a quarter of the time.
+    let budget = engine.configuration.workspaceBudget
+    let rowBytes = max(1, keyBlocks.blocks * stride * MemoryLayout<Scalar>.stride)
+    let blockRows = min(blockSize, max(64, budget / 4 / rowBytes & ~15))
+    let blocks = max(1, min(max(4, (16 << 20) / (blockRows * rowBytes)), budget / (blockRows * rowBytes)))
+    let groupRows = min(blocks * blockRows, (queries.rows + blockRows - 1) / blockRows * blockRows)
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let layout = workspace.arrays { arena in
       let preparation: RowPreparation = similarity.normalizes ? .normalization : .none
       let first = PackedRows(queries, preparation, &arena)
-      let panelRows = TileSweep.panelRows(queries, keys, isSymmetric: true, engine)
-      let second = PackedRows(keys, preparation, panelRows: panelRows, &arena)
+      let second = PackedRows(keys, preparation, &arena)
       return Layout(
         tile: PairTile(queries: first, keys: second, distance: nil, kernels: kernels),
         groups: BlockPartition(of: queries.rows, blockSize: groupRows),
@@ -76,7 +77,7 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
     similarity.keyGradient?.fill(0)
     for index in 0..<layout.groups.blocks {
       let group = Group(
-        queries: layout.groups[index], blocks: BlockPartition(of: layout.groups[index].count, blockSize: blockSize),
+        queries: layout.groups[index], blocks: BlockPartition(of: layout.groups[index].count, blockSize: blockRows),
         keyBlocks: keyBlocks, tiles: layout.tiles, stride: stride)
       engine.forEachBlock(group.blocks.blocks) { block, workspace in
         let cancelled = workspace.buffer(of: Int32.self, count: PairTile<Scalar>.columnsPerProduct)
