@@ -12,7 +12,7 @@ struct HardestPairs<Scalar: LossScalar> {
   private let kernels: ScreeningKernels<Scalar>
   private let labels: BatchLabels<Scalar>
   private let engine: Engine
-  private let queue: TileQueue
+  private let schedule: TileSchedule
   private let blockSize: Int
   /// Two integers each; rows and panels of `pairStride` pairs.
   private let rowPairs: UnsafeMutablePointer<Int32>
@@ -46,9 +46,7 @@ struct HardestPairs<Scalar: LossScalar> {
     self.engine = engine
     let (count, columns) = (tile.queries.rows, tile.queries.columns)
     blockSize = TileSweep<Scalar>.blockSize(count)
-    queue = TileQueue(
-      TileSchedule(symmetric: BlockPartition(of: count, blockSize: blockSize).blocks),
-      workers: engine.configuration.workerCount, &arena)
+    schedule = TileSchedule(symmetric: BlockPartition(of: count, blockSize: blockSize).blocks)
     let padded = Self.padded(count)
     let stride = Self.pairStride(columns)
     rowPairs = arena.array(of: Int32.self, padded * stride)
@@ -136,7 +134,7 @@ struct HardestPairs<Scalar: LossScalar> {
   private func sweep() {
     let blocks = BlockPartition(of: rows.rows, blockSize: blockSize)
     let stride = blockSize + 16
-    queue.forEachTile(engine) { row, column, workspace in
+    schedule.forEachTile(engine) { row, column, workspace in
       let squares = workspace.buffer(of: Float.self, count: blockSize * stride)
       let (queries, keys) = (blocks[row], blocks[column])
       let (first, other) = (queries.lowerBound, keys.lowerBound)

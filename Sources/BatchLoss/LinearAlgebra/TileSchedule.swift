@@ -1,8 +1,8 @@
 /// Tiles of a matrix of all pairs in rounds: within a round no two tiles share a block of rows or a block of columns.
 ///
 /// So the tiles of a round may run at the same time and add to what belongs to their rows and to their columns, and
-/// every row and column receives its contributions in the order of the rounds, whoever works on them. ``TileQueue`` runs
-/// them.
+/// every row and column receives its contributions in the order of the rounds, whoever works on them. ``forEachTile(_:_:)``
+/// runs them.
 package struct TileSchedule {
   package let rowBlocks: Int
   package let columnBlocks: Int

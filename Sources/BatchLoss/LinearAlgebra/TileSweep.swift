@@ -40,7 +40,7 @@ struct TileSweep<Scalar: LossScalar> {
 
   let tile: PairTile<Scalar>
   let engine: Engine
-  private let queue: TileQueue
+  private let schedule: TileSchedule
   /// All tiles, one after another.
   private let held: UnsafeMutablePointer<Scalar>?
   private let streamsHeld: Bool
@@ -81,12 +81,11 @@ struct TileSweep<Scalar: LossScalar> {
     let (rows, columns) = (tile.queries.rows, tile.keys.rows)
     blockSize = Self.blockSize(max(rows, columns), depth: tile.queries.columns, isSymmetric: isSymmetric)
     let rowBlocks = BlockPartition(of: rows, blockSize: blockSize).blocks
-    let schedule =
+    schedule =
       isSymmetric
       ? TileSchedule(symmetric: rowBlocks)
       : TileSchedule(
         rowBlocks: rowBlocks, columnBlocks: BlockPartition(of: columns, blockSize: blockSize).blocks)
-    queue = TileQueue(schedule, workers: engine.configuration.workerCount, &arena)
     let heldCount = holdsTiles ? schedule.count * blockSize * (blockSize + 16) : 0
     held = holdsTiles ? arena.array(of: Scalar.self, heldCount) : nil
     streamsHeld = heldCount * MemoryLayout<Scalar>.stride > Processor.lastLevelCacheBytes
@@ -112,7 +111,7 @@ struct TileSweep<Scalar: LossScalar> {
   ) {
     let rowPartition = BlockPartition(of: tile.queries.rows, blockSize: blockSize)
     let columnPartition = BlockPartition(of: tile.keys.rows, blockSize: blockSize)
-    queue.forEachTile(engine) { row, column, workspace in
+    schedule.forEachTile(engine) { row, column, workspace in
       let (own, columnSums, columnProducts, cancelled, indices, scratch) = workspace.arrays { arena in
         (
           arena.array(of: Scalar.self, tileCount),
@@ -122,7 +121,6 @@ struct TileSweep<Scalar: LossScalar> {
           arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: blockSize))
         )
       }
-      let schedule = queue.schedule
       // Products are taken, and weights left, in the cache; what is held between two sweeps is only written or read.
       let kept = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
       let (values, output) = source == .held ? (kept, own) : (own, kept)
