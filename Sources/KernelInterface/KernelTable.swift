@@ -11,6 +11,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
   package let klDivergence: KLDivergenceKernel<Scalar>
   package let ctc: CTCKernels<Scalar>
   package let rows: RowKernels<Scalar>
+  package let products: ProductKernels<Scalar>
   package let distances: DistanceKernels<Scalar>
   package let contrastive: ContrastiveKernels<Scalar>
   package let triplets: TripletKernels<Scalar>
@@ -28,6 +29,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     klDivergence: @escaping KLDivergenceKernel<Scalar>,
     ctc: CTCKernels<Scalar>,
     rows: RowKernels<Scalar>,
+    products: ProductKernels<Scalar>,
     distances: DistanceKernels<Scalar>,
     contrastive: ContrastiveKernels<Scalar>,
     triplets: TripletKernels<Scalar>,
@@ -44,6 +46,7 @@ package final class KernelTable<Scalar: KernelScalar>: Sendable {
     self.klDivergence = klDivergence
     self.ctc = ctc
     self.rows = rows
+    self.products = products
     self.distances = distances
     self.contrastive = contrastive
     self.triplets = triplets

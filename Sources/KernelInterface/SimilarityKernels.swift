@@ -68,15 +68,7 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
       _ shifts: UnsafePointer<Scalar>
     ) -> Double
 
-  /// output = e^(a·s − shift), a·s being at most a little above the shift; its columns' += e and += e·s, unless both
-  /// are `nil`. Returns Σ e and Σ e·s. Where stores bypass the cache, the
-  /// address of output is a multiple of 64.
-  package typealias SharedExponentials =
-    @Sendable (
-      _ row: UnsafePointer<Scalar>, _ count: Int, _ a: Scalar, _ shift: Scalar,
-      _ output: UnsafeMutablePointer<Scalar>, _ streams: Bool, _ columnSums: UnsafeMutablePointer<Scalar>?,
-      _ columnProducts: UnsafeMutablePointer<Scalar>?
-    ) -> (sum: Double, weighted: Double)
+  package typealias ExponentialTileKernel = @Sendable (ExponentialTile<Scalar>) -> Void
   /// output = row·(own + others), + addend where there are labels and they are `label`.
   package typealias ScaleByRowAndColumn =
     @Sendable (
@@ -92,14 +84,14 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
   package let sigmoid: Sigmoid
   package let columns: Columns
   package let probabilities: Probabilities
-  package let sharedExponentials: SharedExponentials
+  package let exponentialTile: ExponentialTileKernel
   package let scaleByRowAndColumn: ScaleByRowAndColumn
 
   package init(
     largest: @escaping Largest, exponentials: @escaping Exponentials, sum: @escaping Sum,
     scaleAdd: @escaping ScaleAdd, softplus: @escaping Softplus, sigmoid: @escaping Sigmoid,
     columns: @escaping Columns, probabilities: @escaping Probabilities,
-    sharedExponentials: @escaping SharedExponentials, scaleByRowAndColumn: @escaping ScaleByRowAndColumn
+    exponentialTile: @escaping ExponentialTileKernel, scaleByRowAndColumn: @escaping ScaleByRowAndColumn
   ) {
     self.largest = largest
     self.exponentials = exponentials
@@ -109,7 +101,7 @@ package struct SimilarityKernels<Scalar: KernelScalar>: Sendable {
     self.sigmoid = sigmoid
     self.columns = columns
     self.probabilities = probabilities
-    self.sharedExponentials = sharedExponentials
+    self.exponentialTile = exponentialTile
     self.scaleByRowAndColumn = scaleByRowAndColumn
   }
 }

@@ -20,6 +20,7 @@ private func table<V: KernelVector>(of vector: V.Type) -> KernelTable<V.Lane> {
     klDivergence: { klDivergence(&$0, as: vector) },
     ctc: ctcKernels(as: vector),
     rows: rowKernels(of: vector),
+    products: productKernels(of: vector),
     distances: distanceKernels(of: vector),
     contrastive: contrastiveKernels(of: vector),
     triplets: tripletKernels(of: vector),

@@ -134,7 +134,7 @@ struct HardestPairs<Scalar: LossScalar> {
   private func sweep() {
     let blocks = BlockPartition(of: rows.rows, blockSize: blockSize)
     let stride = blockSize + 16
-    schedule.forEachTile(engine) { row, column, workspace in
+    schedule.forEachTile(engine) { row, column, _, workspace in
       let squares = workspace.buffer(of: Float.self, count: blockSize * stride)
       let (queries, keys) = (blocks[row], blocks[column])
       let (first, other) = (queries.lowerBound, keys.lowerBound)

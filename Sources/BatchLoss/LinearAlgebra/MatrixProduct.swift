@@ -12,6 +12,11 @@ struct Factor<Scalar: LossScalar> {
     self.stride = stride
     isTransposed = transposed
   }
+
+  /// Of a left factor, without what is summed over before.
+  func advanced(alongDepth offset: Int) -> Self {
+    Self(base + (isTransposed ? offset * stride : offset), stride: stride, transposed: isTransposed)
+  }
 }
 
 /// Matrix products on the calling thread.

@@ -17,9 +17,8 @@ struct PackedRows<Scalar: LossScalar> {
   let source: RowMajor<Scalar>
   let preparation: RowPreparation
   let base: UnsafeMutablePointer<Scalar>
-  /// Blocks of prepared rows as columns, one block after another, if there are any. BLAS puts a right factor of products
-  /// into its own order in a third of the time where its columns lie like this.
-  private let panels: (base: UnsafeMutablePointer<Scalar>, rows: Int)?
+  private let keyBlocks: KeyBlocks<Scalar>?
+  private let rowPanels: RowPanels<Scalar>?
   /// ‖x‖² of the prepared rows, summed in float64. Of a row of zeros that was to be normalised 1, so that its
   /// cosine distance from all others is 1.
   let squaredNorms: UnsafeMutablePointer<Scalar>
@@ -29,21 +28,22 @@ struct PackedRows<Scalar: LossScalar> {
   var rows: Int { source.rows }
   var columns: Int { source.columns }
 
-  /// - Parameter panelRows: As many rows at a time will be right factors of products; `nil` where that varies.
+  /// - Parameters:
+  ///   - keyBlocks: Whether they are kept as right factors of products too, and as many at a time.
+  ///   - rowPanels: Whether they are kept in panels for sums by weights.
   init(
-    _ source: RowMajor<Scalar>, _ preparation: RowPreparation, panelRows: Int? = nil, _ arena: inout Arena
+    _ source: RowMajor<Scalar>, _ preparation: RowPreparation,
+    keyBlocks: (size: Int, form: KeyBlocks<Scalar>.Form)? = nil, rowPanels: Bool = false, _ arena: inout Arena
   ) {
     self.source = source
     self.preparation = preparation
     // Transposition reads whole vectors of rows and columns.
-    let padding = panelRows == nil ? 0 : 15 * (source.columns + 1)
+    let padding = keyBlocks == nil ? 0 : 15 * (source.columns + 1)
     base = arena.array(of: Scalar.self, source.rows * source.columns + padding)
-    panels = panelRows.map { size in
-      // A single block is as wide as it has whole vectors of rows.
-      let size = min(size, (source.rows + 15) & ~15)
-      let blocks = BlockPartition(of: source.rows, blockSize: size).blocks
-      return (arena.array(of: Scalar.self, blocks * size * source.columns), size)
+    self.keyBlocks = keyBlocks.map {
+      KeyBlocks(rows: source.rows, depth: source.columns, blockSize: $0.size, $0.form, &arena)
     }
+    self.rowPanels = rowPanels ? RowPanels(rows: source.rows, columns: source.columns, &arena) : nil
     squaredNorms = arena.array(of: Scalar.self, source.rows)
     inverseNorms = arena.array(of: Scalar.self, source.rows)
   }
@@ -52,15 +52,26 @@ struct PackedRows<Scalar: LossScalar> {
 
   func factor(_ row: Int) -> Factor<Scalar> { Factor(UnsafePointer(pointer(row)), stride: max(1, columns)) }
 
-  /// Some rows as columns.
-  func transposedFactor(_ rows: Range<Int>) -> Factor<Scalar> {
-    if let panels, !rows.isEmpty {
-      let (panel, place) = rows.lowerBound.quotientAndRemainder(dividingBy: panels.rows)
-      if place + rows.count <= panels.rows {
-        return Factor(UnsafePointer(panels.base + (panel * columns * panels.rows + place)), stride: panels.rows)
-      }
-    }
-    return Factor(UnsafePointer(pointer(rows.lowerBound)), stride: max(1, columns), transposed: true)
+  /// result = left·(some rows)ᵀ.
+  func multiply(
+    _ left: Factor<Scalar>, _ rows: Range<Int>, to result: RowMajor<Scalar>, _ kernels: KernelTable<Scalar>
+  ) {
+    if let keyBlocks, keyBlocks.multiply(left, rows, to: result, kernels) { return }
+    MatrixProduct.run(
+      rows: result.rows, columns: rows.count, depth: columns, left,
+      Factor(UnsafePointer(pointer(rows.lowerBound)), stride: max(1, columns), transposed: true), adds: false,
+      result.base, stride: result.stride)
+  }
+
+  /// result += weights·(some rows); `scratch` has ``RowPanels/scratchCount`` scalars, and `ahead` is what will be read or
+  /// written next and is in no cache.
+  func add(
+    _ rows: Range<Int>, weightedBy weights: Factor<Scalar>, to result: RowMajor<Scalar>,
+    _ kernels: KernelTable<Scalar>, scratch: UnsafeMutablePointer<Scalar>, ahead: UnsafeRawBufferPointer? = nil
+  ) {
+    if let rowPanels { return rowPanels.add(rows, weightedBy: weights, to: result, kernels, ahead: ahead) }
+    let own = RowMajor(base: pointer(rows.lowerBound), rows: rows.count, columns: columns, stride: columns)
+    RowPanels.add(own, weightedBy: weights, to: result, kernels, scratch: scratch)
   }
 
   /// Rows a block of the passes over single rows.
@@ -82,21 +93,8 @@ struct PackedRows<Scalar: LossScalar> {
         squaredNorms[row] = preparation == .normalization && square == 0 ? 1 : Scalar(square)
       }
     }
-    fillPanels(kernels, engine)
-  }
-
-  private func fillPanels(_ kernels: KernelTable<Scalar>, _ engine: Engine) {
-    guard let panels else { return }
-    let partition = BlockPartition(of: rows, blockSize: panels.rows)
-    engine.forEachBlock(partition.blocks) { panel, workspace in
-      let block = partition[panel]
-      let scratch = workspace.buffer(of: Scalar.self, count: TileTransfer<Scalar>.scratchCount(rows: panels.rows))
-      kernels.distances.transfer(
-        TileTransfer(
-          tile: UnsafePointer(pointer(block.lowerBound)), stride: columns, rows: block.count, columns: columns,
-          output: panels.base + panel * columns * panels.rows, outputStride: panels.rows, isTransposed: true,
-          streams: false, scratch: scratch))
-    }
+    keyBlocks?.fill(from: UnsafePointer(base), kernels, engine)
+    rowPanels?.fill(from: UnsafePointer(base), kernels, engine)
   }
 
   /// A centre of all rows into `centre`: their mean, rounded to a sixteenth of their spread, so that numbers on a

@@ -93,13 +93,15 @@ struct PairMatrix<Scalar: LossScalar> {
     let sumsStride = Self.depth + 16
     engine.forEachBlock(blocks.blocks) { block, workspace in
       let rows = blocks[block]
-      let (sums, scratch, totals) = workspace.arrays { arena in
+      let (sums, scratch, totals, panels) = workspace.arrays { arena in
         (
           arena.array(of: Scalar.self, blocks.blockSize * sumsStride),
           arena.array(of: Scalar.self, MirrorSum<Scalar>.scratchCount),
-          arena.array(of: Double.self, blocks.blockSize)
+          arena.array(of: Double.self, blocks.blockSize),
+          arena.array(of: Scalar.self, RowPanels<Scalar>.scratchCount)
         )
       }
+      gradient[rows].fill(0)
       totals.update(repeating: 0, count: rows.count)
       for chunk in 0..<chunks.blocks {
         let columns = chunks[chunk]
@@ -111,10 +113,9 @@ struct PairMatrix<Scalar: LossScalar> {
         for row in 0..<rows.count {
           totals[row] += tile.kernels.sum(UnsafePointer(sums + row * sumsStride), columns.count)
         }
-        MatrixProduct.run(
-          rows: rows.count, columns: gradient.columns, depth: columns.count,
-          Factor(UnsafePointer(sums), stride: sumsStride), tile.keys.factor(columns.lowerBound), adds: chunk > 0,
-          gradient.pointer(rows.lowerBound, 0), stride: gradient.stride)
+        tile.keys.add(
+          columns, weightedBy: Factor(UnsafePointer(sums), stride: sumsStride), to: gradient[rows], tile.kernels,
+          scratch: panels)
       }
       for row in rows { finish(row, gradient.pointer(row, 0), totals[row - rows.lowerBound]) }
     }

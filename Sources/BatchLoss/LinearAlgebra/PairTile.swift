@@ -20,14 +20,13 @@ struct PairTile<Scalar: LossScalar> {
     rows: Range<Int>, columns: Range<Int>, _ output: UnsafeMutablePointer<Scalar>, stride: Int,
     cancelled: UnsafeMutablePointer<Int32>
   ) {
-    let depth = queries.columns
     var start = columns.lowerBound
     while start < columns.upperBound {
       let end = min(start + Self.columnsPerProduct, columns.upperBound)
       let tile = output + (start - columns.lowerBound)
-      MatrixProduct.run(
-        rows: rows.count, columns: end - start, depth: depth, queries.factor(rows.lowerBound),
-        keys.transposedFactor(start..<end), adds: false, tile, stride: stride)
+      keys.multiply(
+        queries.factor(rows.lowerBound), start..<end,
+        to: RowMajor(base: tile, rows: rows.count, columns: end - start, stride: stride), kernels)
       if let distance {
         for row in rows {
           measure(
@@ -45,7 +44,9 @@ struct PairTile<Scalar: LossScalar> {
     _ rows: Range<Int>, _ output: UnsafeMutablePointer<Scalar>, stride: Int,
     cancelled: UnsafeMutablePointer<Int32>, scratch: UnsafeMutablePointer<Scalar>
   ) {
-    let half = (rows.count + 1) / 2
+    // Whole panels of keys.
+    let panel = ProductKernels<Scalar>.panelAlignment
+    let half = min(((rows.count + 1) / 2 + panel - 1) / panel * panel, rows.count)
     let middle = rows.lowerBound + half
     let (upper, lower) = (rows.lowerBound..<middle, middle..<rows.upperBound)
     fill(rows: upper, columns: rows, output, stride: stride, cancelled: cancelled)

@@ -113,11 +113,12 @@ struct RowSweep<Scalar: LossScalar> {
       let values = group + blocks[block].lowerBound * columns
       let spareCount = isSymmetric ? blockSize * spareStride : 0
       let transferCount = isSymmetric ? TileTransfer<Scalar>.scratchCount(rows: blockSize) : 0
-      let (scalars, integers, spare, transfer) = workspace.arrays { arena in
+      let (scalars, integers, spare, transfer, panels) = workspace.arrays { arena in
         (
           arena.array(of: Scalar.self, scratch.scalars),
           arena.array(of: Int32.self, max(scratch.integers, PairTile<Scalar>.columnsPerProduct)),
-          arena.array(of: Scalar.self, spareCount), arena.array(of: Scalar.self, transferCount)
+          arena.array(of: Scalar.self, spareCount), arena.array(of: Scalar.self, transferCount),
+          arena.array(of: Scalar.self, RowPanels<Scalar>.scratchCount)
         )
       }
       if !isFilled && isSymmetric {
@@ -130,10 +131,9 @@ struct RowSweep<Scalar: LossScalar> {
         results[first + row] = body(first + row, values + row * columns, scalars, integers)
       }
       if let gradient {
-        MatrixProduct.run(
-          rows: count, columns: gradient.columns, depth: columns,
-          Factor(UnsafePointer(values), stride: max(1, columns)), tile.keys.factor(0), adds: true,
-          gradient.pointer(first, 0), stride: gradient.stride)
+        tile.keys.add(
+          0..<columns, weightedBy: Factor(UnsafePointer(values), stride: max(1, columns)),
+          to: gradient[first..<first + count], tile.kernels, scratch: panels)
       }
     }
   }
@@ -170,16 +170,16 @@ struct RowSweep<Scalar: LossScalar> {
   private func addToKeys(_ rows: Range<Int>, _ gradient: RowMajor<Scalar>) {
     let columns = tile.keys.rows
     let blocks = BlockPartition(of: columns, blockSize: Self.blockSize(columns))
-    engine.forEachBlock(blocks.blocks) { block, _ in
+    engine.forEachBlock(blocks.blocks) { block, workspace in
       let keys = blocks[block]
+      let panels = workspace.buffer(of: Scalar.self, count: RowPanels<Scalar>.scratchCount)
       let weights = UnsafePointer(group + keys.lowerBound)
       if let columnSums {
         tile.kernels.rows.addColumns(weights, rows.count, columns, keys.count, columnSums + keys.lowerBound)
       }
-      MatrixProduct.run(
-        rows: keys.count, columns: gradient.columns, depth: rows.count,
-        Factor(weights, stride: max(1, columns), transposed: true), tile.queries.factor(rows.lowerBound),
-        adds: true, gradient.pointer(keys.lowerBound, 0), stride: gradient.stride)
+      tile.queries.add(
+        rows, weightedBy: Factor(weights, stride: max(1, columns), transposed: true), to: gradient[keys],
+        tile.kernels, scratch: panels)
     }
   }
 }

@@ -8,8 +8,12 @@ extension TileSchedule {
   ///
   /// So what tiles add to their blocks is added in the order of the rounds, without everyone waiting for the last tile of
   /// each round. Nobody begins a round before all tiles of the ones before are done or at work, so nobody waits for ever.
-  /// In every round a worker has a range of its own, whose blocks of rows mostly stay the same.
-  package func forEachTile(_ engine: Engine, _ body: (_ row: Int, _ column: Int, _ workspace: Workspace) -> Void) {
+  /// In every round a worker has a range of its own, whose blocks of rows mostly stay the same. `next` is the tile that a
+  /// worker is likely to have next.
+  package func forEachTile(
+    _ engine: Engine,
+    _ body: (_ row: Int, _ column: Int, _ next: (row: Int, column: Int)?, _ workspace: Workspace) -> Void
+  ) {
     let (rounds, blocks) = (rounds, rowBlocks + columnBlocks)
     guard rounds > 0 else { return }
     let ranges = max(1, min(engine.configuration.workerCount, tilesAtOnce))
@@ -49,11 +53,18 @@ extension TileSchedule {
       let isDiagonal = isSymmetric && row == column
       Self.wait(for: done + row, tiles(ofRowBlock: row, beforeRound: round))
       if !isDiagonal { Self.wait(for: columnsDone + column, tiles(ofColumnBlock: column, beforeRound: round)) }
-      body(row, column, workspace)
+      body(row, column, next(after: index, inRound: round, ranges), workspace)
       // Additions are locked instructions, which stores past the cache do not overtake either.
       done[row].add(1, ordering: .releasing)
       if !isDiagonal { columnsDone[column].add(1, ordering: .releasing) }
     }
+  }
+
+  private func next(after index: Int, inRound round: Int, _ ranges: Int) -> (row: Int, column: Int)? {
+    let count = tiles(inRound: round)
+    let range = (0..<ranges).first { index < count * ($0 + 1) / ranges } ?? 0
+    if index + 1 < count * (range + 1) / ranges { return tile(index + 1, inRound: round) }
+    return round + 1 < rounds ? tile(tiles(inRound: round + 1) * range / ranges, inRound: round + 1) : nil
   }
 
   private static func counters(

@@ -58,13 +58,16 @@ struct TileSweep<Scalar: LossScalar> {
     return isWide && !isSymmetric ? 512 : blockSize(rows)
   }
 
-  /// The panels of keys that a sweep makes use of; none where they would be a large part of the workspace budget.
-  static func panelRows(
-    _ queries: RowMajor<Scalar>, _ keys: RowMajor<Scalar>, isSymmetric: Bool, _ engine: Engine
-  ) -> Int? {
-    let bytes = keys.count * MemoryLayout<Scalar>.stride
-    guard bytes <= engine.configuration.workspaceBudget / 4 else { return nil }
-    return blockSize(max(queries.rows, keys.rows), depth: queries.columns, isSymmetric: isSymmetric)
+  /// Rows ready for a sweep over their tiles with themselves, or with as many others; what form they have as keys, if they
+  /// are.
+  static func pack(
+    _ rows: RowMajor<Scalar>, _ preparation: RowPreparation, keys: KeyBlocks<Scalar>.Form?, isSymmetric: Bool,
+    _ engine: Engine, _ arena: inout Arena
+  ) -> PackedRows<Scalar> {
+    let fit = RowPanels.fit(rows, engine)
+    let size = blockSize(rows.rows, depth: rows.columns, isSymmetric: isSymmetric)
+    return PackedRows(
+      rows, preparation, keyBlocks: fit ? keys.map { (size, $0) } : nil, rowPanels: fit, &arena)
   }
 
   /// Rows of a tile that are handed out at once: more of them would cost sums of columns in `Float` too many digits.
@@ -111,18 +114,20 @@ struct TileSweep<Scalar: LossScalar> {
   ) {
     let rowPartition = BlockPartition(of: tile.queries.rows, blockSize: blockSize)
     let columnPartition = BlockPartition(of: tile.keys.rows, blockSize: blockSize)
-    schedule.forEachTile(engine) { row, column, workspace in
-      let (own, columnSums, columnProducts, cancelled, indices, scratch) = workspace.arrays { arena in
+    schedule.forEachTile(engine) { row, column, next, workspace in
+      let (own, columnSums, columnProducts, cancelled, indices, scratch, panels) = workspace.arrays { arena in
         (
           arena.array(of: Scalar.self, tileCount),
           arena.array(of: Scalar.self, blockSize), arena.array(of: Scalar.self, blockSize),
           arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
           arena.array(of: Int32.self, blockSize),
-          arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: blockSize))
+          arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: blockSize)),
+          arena.array(of: Scalar.self, RowPanels<Scalar>.scratchCount)
         )
       }
       // Products are taken, and weights left, in the cache; what is held between two sweeps is only written or read.
       let kept = held.map { $0 + schedule.number(row: row, column: column) * tileCount } ?? own
+      let ahead = next.flatMap { source == .held ? heldMemory($0.row, $0.column) : nil }
       let (values, output) = source == .held ? (kept, own) : (own, kept)
       let (rows, columns) = (rowPartition[row], columnPartition[column])
       let isDiagonal = schedule.isSymmetric && row == column
@@ -145,29 +150,36 @@ struct TileSweep<Scalar: LossScalar> {
             isDiagonal: isDiagonal))
       }
       addGradients(
-        UnsafePointer(output), rows, columns, indices, queryGradient, isDiagonal ? nil : keyGradient)
+        UnsafePointer(output), rows, columns, indices, panels, queryGradient, isDiagonal ? nil : keyGradient,
+        ahead)
     }
+  }
+
+  /// A tile that was written past the caches.
+  private func heldMemory(_ row: Int, _ column: Int) -> UnsafeRawBufferPointer? {
+    guard let held, streamsHeld else { return nil }
+    let tile = held + schedule.number(row: row, column: column) * tileCount
+    return UnsafeRawBufferPointer(UnsafeBufferPointer(start: tile, count: tileCount))
   }
 
   private func addGradients(
     _ values: UnsafePointer<Scalar>, _ rows: Range<Int>, _ columns: Range<Int>,
-    _ indices: UnsafeMutablePointer<Int32>, _ queryGradient: RowMajor<Scalar>?, _ keyGradient: RowMajor<Scalar>?
+    _ indices: UnsafeMutablePointer<Int32>, _ panels: UnsafeMutablePointer<Scalar>,
+    _ queryGradient: RowMajor<Scalar>?, _ keyGradient: RowMajor<Scalar>?, _ ahead: UnsafeRawBufferPointer?
   ) {
     guard queryGradient != nil || keyGradient != nil else { return }
     if isSparse(values, rows, columns) {
       return addSparse(values, rows, columns, indices, queryGradient, keyGradient)
     }
     if let queryGradient {
-      MatrixProduct.run(
-        rows: rows.count, columns: queryGradient.columns, depth: columns.count, Factor(values, stride: stride),
-        tile.keys.factor(columns.lowerBound), adds: true, queryGradient.pointer(rows.lowerBound, 0),
-        stride: queryGradient.stride)
+      tile.keys.add(
+        columns, weightedBy: Factor(values, stride: stride), to: queryGradient[rows], tile.kernels, scratch: panels,
+        ahead: ahead)
     }
     if let keyGradient {
-      MatrixProduct.run(
-        rows: columns.count, columns: keyGradient.columns, depth: rows.count,
-        Factor(values, stride: stride, transposed: true), tile.queries.factor(rows.lowerBound), adds: true,
-        keyGradient.pointer(columns.lowerBound, 0), stride: keyGradient.stride)
+      tile.queries.add(
+        rows, weightedBy: Factor(values, stride: stride, transposed: true), to: keyGradient[columns], tile.kernels,
+        scratch: panels)
     }
   }
 

@@ -16,6 +16,11 @@ struct RowMajor<Scalar: LossScalar>: @unchecked Sendable {
   var isContiguous: Bool { stride == columns || rows <= 1 }
 
   func pointer(_ row: Int, _ column: Int) -> UnsafeMutablePointer<Scalar> { base + (row * stride + column) }
+
+  /// Some of the rows.
+  subscript(rows: Range<Int>) -> Self {
+    Self(base: pointer(rows.lowerBound, 0), rows: rows.count, columns: columns, stride: stride)
+  }
 }
 
 extension RowMajor {

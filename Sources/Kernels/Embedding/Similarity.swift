@@ -183,56 +183,6 @@ func sigmoidRow<V: KernelVector>(
 
 // MARK: Rows and columns at once
 
-/// One exponential serves the row and the column, since both have the same shift.
-@inline(never)
-func sharedExponentials<V: KernelVector>(
-  _ row: UnsafePointer<V.Lane>, _ count: Int, _ a: V.Lane, _ shift: V.Lane,
-  _ output: UnsafeMutablePointer<V.Lane>, _ streams: Bool, _ columnSums: UnsafeMutablePointer<V.Lane>?,
-  _ columnProducts: UnsafeMutablePointer<V.Lane>?, as: V.Type
-) -> (sum: Double, weighted: Double) {
-  let zero = V(lane: 0)
-  let (a, minusShift) = (V(lane: a), V(lane: -shift))
-  var (total, weighted) = (0.0, 0.0)
-  var start = 0
-  while start < count {
-    let end = min(start + flushInterval, count)
-    let whole = start + ((end - start) & -V.laneCount)
-    var (lanes, products) = (zero, zero)
-    var index = start
-    while index < whole {
-      let similarity = V.load(row + index)
-      let power = V.exp(nonPositive: V.multiplyAdd(a, similarity, minusShift))
-      power.store(output + index, streams: streams)
-      lanes = lanes + power
-      products = V.multiplyAdd(power, similarity, products)
-      if let columnSums, let columnProducts {
-        (V.load(UnsafePointer(columnSums) + index) + power).store(columnSums + index)
-        V.multiplyAdd(power, similarity, V.load(UnsafePointer(columnProducts) + index)).store(
-          columnProducts + index)
-      }
-      index += V.laneCount
-    }
-    if whole < end {
-      let rest = end - whole
-      let similarity = V.load(row + whole, count: rest)
-      let power = zero.replacing(
-        with: V.exp(nonPositive: V.multiplyAdd(a, similarity, minusShift)), where: V.first(rest))
-      power.store(output + whole, count: rest)
-      lanes = lanes + power
-      products = V.multiplyAdd(power, similarity, products)
-      if let columnSums, let columnProducts {
-        (V.load(UnsafePointer(columnSums) + whole, count: rest) + power).store(columnSums + whole, count: rest)
-        V.multiplyAdd(power, similarity, V.load(UnsafePointer(columnProducts) + whole, count: rest))
-          .store(columnProducts + whole, count: rest)
-      }
-    }
-    total += lanes.total
-    weighted += products.total
-    start = end
-  }
-  return (total, weighted)
-}
-
 @inline(never)
 func scaleByRowAndColumn<V: KernelVector>(
   _ row: UnsafePointer<V.Lane>, _ count: Int, _ own: V.Lane, _ others: UnsafePointer<V.Lane>,
@@ -345,6 +295,6 @@ func similarityKernels<V: KernelVector>(of vector: V.Type) -> SimilarityKernels<
     sigmoid: { sigmoidRow($0, $1, $2, $3, $4, as: vector) },
     columns: { columnExponentials($0, $1, $2, $3, $4, $5, $6, as: vector) },
     probabilities: { rowAndColumnProbabilities($0, $1, $2, $3, $4, as: vector) },
-    sharedExponentials: { sharedExponentials($0, $1, $2, $3, $4, $5, $6, $7, as: vector) },
+    exponentialTile: { exponentialTile($0, as: vector) },
     scaleByRowAndColumn: { scaleByRowAndColumn($0, $1, $2, $3, $4, $5, $6, $7, as: vector) })
 }

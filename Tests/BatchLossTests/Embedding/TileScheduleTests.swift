@@ -51,7 +51,7 @@ import Testing
         // The ends of the tiles so far.
         let ends = Mutex<[[Int]]>([])
         let failures = Mutex(0)
-        schedule.forEachTile(try engine(workers: workers)) { row, column, _ in
+        schedule.forEachTile(try engine(workers: workers)) { row, column, _, _ in
           let before = ends.withLock { $0 }
           let isReady = earlier(than: [row, column], in: schedule).allSatisfy { before.contains($0) }
           if !isReady { failures.withLock { $0 += 1 } }

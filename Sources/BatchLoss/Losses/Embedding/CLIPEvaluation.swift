@@ -19,14 +19,7 @@ struct CLIPEvaluation<Scalar: LossScalar> {
     let holdsTiles =
       similarity.wantsGradient && TileSweep<Scalar>.fits(rows: count, columns: count, isSymmetric: false, engine)
     let (sweep, rows, columns, own, rowFactors, columnFactors) = workspace.arrays { arena in
-      let preparation: RowPreparation = similarity.normalizes ? .normalization : .none
-      let first = PackedRows(similarity.queries, preparation, &arena)
-      let second =
-        similarity.keys.map { keys in
-          let panelRows = TileSweep.panelRows(similarity.queries, keys, isSymmetric: false, engine)
-          return PackedRows(keys, preparation, panelRows: panelRows, &arena)
-        } ?? first
-      let tile = PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
+      let tile = similarity.tile(kernels, &arena)
       return (
         TileSweep(tile, engine: engine, isSymmetric: false, holdsTiles: holdsTiles, &arena),
         arena.array(of: ExponentialSums.self, count), arena.array(of: ExponentialSums.self, count),
@@ -46,10 +39,7 @@ struct CLIPEvaluation<Scalar: LossScalar> {
       for row in tile.rows where tile.columns.contains(row) {
         own[row] = OwnPair(taking: tile.row(row) + (row - tile.columns.lowerBound), scale: scale, shift: shift)
       }
-      sweep.exponentials(tile, a, shift, sumsColumns: true) { row, sum, product in
-        rows[row].sum += sum
-        rows[row].product += product
-      }
+      sweep.exponentials(tile, a, shift, sumsColumns: true, rowSums: rows)
       for column in tile.columns {
         columns[column].sum += Double(tile.columnSums[column - tile.columns.lowerBound])
         columns[column].product += Double(tile.columnProducts[column - tile.columns.lowerBound])
@@ -78,7 +68,7 @@ struct CLIPEvaluation<Scalar: LossScalar> {
         from: holdsTiles ? .held : .pairs, queryGradient: similarity.queryGradient,
         keyGradient: similarity.keyGradient
       ) { tile in
-        if !holdsTiles { sweep.exponentials(tile, a, shift, sumsColumns: false) { _, _, _ in } }
+        if !holdsTiles { sweep.exponentials(tile, a, shift, sumsColumns: false, rowSums: nil) }
         let start = tile.columns.lowerBound
         for row in tile.rows {
           let weights = tile.outputRow(row)
@@ -109,10 +99,7 @@ extension SimilarityEvaluation {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let (sweep, rowShifts, positives, maxima, sums) = workspace.arrays { arena in
-      let preparation: RowPreparation = normalizes ? .normalization : .none
-      let first = PackedRows(queries, preparation, &arena)
-      let second = keys.map { PackedRows($0, preparation, &arena) } ?? first
-      let tile = PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
+      let tile = rowTile(kernels, &arena)
       return (
         RowSweep(tile, engine: engine, holdsAllRows: holdsAll, needsColumnSums: false, &arena),
         arena.array(of: Double.self, count), arena.array(of: Double.self, count),

@@ -16,9 +16,8 @@ struct ContrastiveBatchEvaluation<Scalar: LossScalar> {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let (sweep, labels, sums, centre) = workspace.arrays { arena in
-      let rows = PackedRows(
-        batch.embeddings, batch.distance.preparation,
-        panelRows: TileSweep.panelRows(batch.embeddings, batch.embeddings, isSymmetric: true, engine), &arena)
+      let rows = TileSweep.pack(
+        batch.embeddings, batch.distance.preparation, keys: .columns, isSymmetric: true, engine, &arena)
       // The kernel takes roots of squares together with their inverses.
       let tile = PairTile(
         queries: rows, keys: rows, distance: batch.distance == .cosine ? .cosine : .squaredEuclidean,

@@ -17,9 +17,18 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
     let keyBlocks: BlockPartition
     let tiles: UnsafeMutablePointer<Scalar>
     let stride: Int
+    /// Q/Z.
+    let scaled: RowPanels<Scalar>
 
     func tile(_ block: Int, _ keyBlock: Int) -> UnsafeMutablePointer<Scalar> {
       tiles + (block * keyBlocks.blocks + keyBlock) * blocks.blockSize * stride
+    }
+
+    /// All of a tile, if there is one.
+    func memory(_ block: Int, _ keyBlock: Int) -> UnsafeRawBufferPointer? {
+      guard block < blocks.blocks, keyBlock < keyBlocks.blocks else { return nil }
+      let count = blocks[block].count * stride
+      return UnsafeRawBufferPointer(UnsafeBufferPointer(start: tile(block, keyBlock), count: count))
     }
 
     func rows(_ block: Int) -> Range<Int> {
@@ -33,7 +42,7 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
     let tile: PairTile<Scalar>
     let groups: BlockPartition
     let tiles: UnsafeMutablePointer<Scalar>
-    /// Q/Z of a group.
+    /// For Q/Z of a group.
     let scaled: UnsafeMutablePointer<Scalar>
     let own: UnsafeMutablePointer<OwnPair>
     let sums: UnsafeMutablePointer<ExponentialSums>
@@ -57,14 +66,17 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let layout = workspace.arrays { arena in
-      let preparation: RowPreparation = similarity.normalizes ? .normalization : .none
-      let first = PackedRows(queries, preparation, &arena)
-      let second = PackedRows(keys, preparation, &arena)
+      let fit = RowPanels.fit(keys, engine)
+      let first = PackedRows(queries, similarity.preparation, &arena)
+      let second = PackedRows(
+        keys, similarity.preparation, keyBlocks: fit ? (blockSize, .panels) : nil,
+        rowPanels: fit && similarity.queryGradient != nil, &arena)
       return Layout(
         tile: PairTile(queries: first, keys: second, distance: nil, kernels: kernels),
         groups: BlockPartition(of: queries.rows, blockSize: groupRows),
         tiles: arena.array(of: Scalar.self, groupRows * keyBlocks.blocks * stride),
-        scaled: arena.array(of: Scalar.self, groupRows * queries.columns),
+        scaled: arena.array(
+          of: Scalar.self, ProductKernels<Scalar>.panelCount(rows: groupRows, columns: queries.columns)),
         own: arena.array(of: OwnPair.self, queries.rows),
         sums: arena.array(of: ExponentialSums.self, queries.rows))
     }
@@ -76,12 +88,20 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
     similarity.queryGradient?.fill(0)
     similarity.keyGradient?.fill(0)
     for index in 0..<layout.groups.blocks {
+      let count = layout.groups[index].count
       let group = Group(
-        queries: layout.groups[index], blocks: BlockPartition(of: layout.groups[index].count, blockSize: blockRows),
-        keyBlocks: keyBlocks, tiles: layout.tiles, stride: stride)
+        queries: layout.groups[index], blocks: BlockPartition(of: count, blockSize: blockRows),
+        keyBlocks: keyBlocks, tiles: layout.tiles, stride: stride,
+        scaled: RowPanels(rows: count, columns: queries.columns, blockSize: blockRows, in: layout.scaled))
       engine.forEachBlock(group.blocks.blocks) { block, workspace in
-        let cancelled = workspace.buffer(of: Int32.self, count: PairTile<Scalar>.columnsPerProduct)
-        addToQueries(group, block, layout, shift, cancelled)
+        let (cancelled, panels, scaled) = workspace.arrays { arena in
+          (
+            arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
+            arena.array(of: Scalar.self, RowPanels<Scalar>.scratchCount),
+            arena.array(of: Scalar.self, blockRows * queries.columns)
+          )
+        }
+        addToQueries(group, block, layout, shift, cancelled, panels, scaled)
       }
       if let gradient = similarity.keyGradient {
         engine.forEachBlock(keyBlocks.blocks) { block, _ in addToKeys(group, block, layout, gradient) }
@@ -104,28 +124,25 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
 
   /// The exponentials of a block of queries with all keys, their sums, and the gradient of the queries.
   private func addToQueries(
-    _ group: Group, _ block: Int, _ layout: Layout, _ shift: Scalar, _ cancelled: UnsafeMutablePointer<Int32>
+    _ group: Group, _ block: Int, _ layout: Layout, _ shift: Scalar, _ cancelled: UnsafeMutablePointer<Int32>,
+    _ panels: UnsafeMutablePointer<Scalar>, _ scaled: UnsafeMutablePointer<Scalar>
   ) {
     let (rows, a, kernels) = (group.rows(block), Scalar(similarity.scale), layout.tile.kernels)
     for keyBlock in 0..<group.keyBlocks.blocks {
       let (columns, values) = (group.keyBlocks[keyBlock], group.tile(block, keyBlock))
       layout.tile.fill(rows: rows, columns: columns, values, stride: group.stride, cancelled: cancelled)
-      for row in rows {
-        let line = values + (row - rows.lowerBound) * group.stride
-        if columns.contains(row) {
-          layout.own[row] = OwnPair(
-            taking: line + (row - columns.lowerBound), scale: similarity.scale, shift: shift)
-        }
-        let (sum, product) = kernels.similarities.sharedExponentials(
-          UnsafePointer(line), columns.count, a, shift, line, false, nil, nil)
-        layout.sums[row].sum += sum
-        layout.sums[row].product += product
+      for row in rows where columns.contains(row) {
+        let own = values + ((row - rows.lowerBound) * group.stride + row - columns.lowerBound)
+        layout.own[row] = OwnPair(taking: own, scale: similarity.scale, shift: shift)
       }
+      kernels.similarities.exponentialTile(
+        ExponentialTile(
+          values: UnsafePointer(values), output: values, stride: group.stride, rows: rows.count,
+          columns: columns.count, a: a, shift: shift, rowSums: layout.sums + rows.lowerBound))
       if let gradient = similarity.queryGradient {
-        MatrixProduct.run(
-          rows: rows.count, columns: gradient.columns, depth: columns.count,
-          Factor(UnsafePointer(values), stride: group.stride), layout.tile.keys.factor(columns.lowerBound),
-          adds: true, gradient.pointer(rows.lowerBound, 0), stride: gradient.stride)
+        layout.tile.keys.add(
+          columns, weightedBy: Factor(UnsafePointer(values), stride: group.stride), to: gradient[rows], kernels,
+          scratch: panels, ahead: group.memory(block, keyBlock + 1))
       }
     }
     let depth = layout.tile.queries.columns
@@ -140,21 +157,20 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
       }
       kernels.rows.scale(
         UnsafePointer(layout.tile.queries.pointer(row)), nil, factor,
-        layout.scaled + (row - group.queries.lowerBound) * depth, depth)
+        scaled + (row - rows.lowerBound) * depth, depth)
     }
+    group.scaled.fill(block, from: UnsafePointer(scaled), kernels)
   }
 
   /// What a group of queries gives to a block of keys.
   private func addToKeys(_ group: Group, _ keyBlock: Int, _ layout: Layout, _ gradient: RowMajor<Scalar>) {
     let (keys, kernels) = (group.keyBlocks[keyBlock], layout.tile.kernels)
     for block in 0..<group.blocks.blocks {
-      MatrixProduct.run(
-        rows: keys.count, columns: gradient.columns, depth: group.blocks[block].count,
-        Factor(UnsafePointer(group.tile(block, keyBlock)), stride: group.stride, transposed: true),
-        Factor(
-          UnsafePointer(layout.scaled + group.blocks[block].lowerBound * gradient.columns),
-          stride: max(1, gradient.columns)), adds: true, gradient.pointer(keys.lowerBound, 0),
-        stride: gradient.stride)
+      group.scaled.add(
+        group.blocks[block],
+        weightedBy: Factor(UnsafePointer(group.tile(block, keyBlock)), stride: group.stride, transposed: true),
+        to: gradient[keys], kernels,
+        ahead: group.memory(block + 1, keyBlock) ?? group.memory(0, keyBlock + 1))
     }
     for row in keys where group.queries.contains(row) {
       let output = gradient.pointer(row, 0)

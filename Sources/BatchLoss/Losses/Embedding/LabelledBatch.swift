@@ -61,7 +61,8 @@ struct LabelledBatch<Scalar: LossScalar> {
     defer { engine.giveBack(workspace) }
     let count = embeddings.rows
     let (rows, labels, centre, matrix, sweep) = workspace.arrays { arena in
-      let rows = PackedRows(embeddings, distance.preparation, &arena)
+      let keepsPanels = gradient != nil && RowPanels.fit(embeddings, engine)
+      let rows = PackedRows(embeddings, distance.preparation, rowPanels: keepsPanels, &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: distance, kernels: kernels)
       let fits = PairMatrix<Scalar>.fits(rows: count, engine)
       return (

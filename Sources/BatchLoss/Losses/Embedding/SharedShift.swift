@@ -27,30 +27,18 @@ enum SharedShift {
 }
 
 extension TileSweep {
-  /// Turns the similarities of a tile into e^(a·s − shift), in its output.
-  ///
-  /// - Parameters:
-  ///   - addRow: Receives a row's sums of e and of e·s.
+  /// Turns the similarities of a tile into e^(a·s − shift), in its output, and adds them to the sums of their rows.
   func exponentials(
-    _ tile: Tile, _ a: Scalar, _ shift: Scalar, sumsColumns: Bool, addRow: (Int, Double, Double) -> Void
+    _ tile: Tile, _ a: Scalar, _ shift: Scalar, sumsColumns: Bool,
+    rowSums: UnsafeMutablePointer<ExponentialSums>?
   ) {
-    let (sums, products) = sumsColumns ? (tile.columnSums, tile.columnProducts) : (nil, nil)
-    let kernel = self.tile.kernels.similarities.sharedExponentials
-    for row in tile.rows {
-      let (sum, product) = kernel(
-        UnsafePointer(tile.row(row)), tile.columns.count, a, shift, tile.outputRow(row), tile.streams, sums,
-        products)
-      addRow(row, sum, product)
-    }
+    self.tile.kernels.similarities.exponentialTile(
+      ExponentialTile(
+        values: UnsafePointer(tile.values), output: tile.output, stride: tile.stride, streams: tile.streams,
+        rows: tile.rows.count, columns: tile.columns.count, a: a, shift: shift,
+        rowSums: rowSums.map { $0 + tile.rows.lowerBound }, columnSums: sumsColumns ? tile.columnSums : nil,
+        columnProducts: sumsColumns ? tile.columnProducts : nil))
   }
-}
-
-/// What a row or a column adds up over its pairs, its own one left out.
-struct ExponentialSums {
-  /// Σ e^(a·s − shift).
-  var sum = 0.0
-  /// Σ e^(a·s − shift)·s.
-  var product = 0.0
 }
 
 /// The own pair of a row, whose similarity leaves the tile before exponentials are taken.

@@ -16,20 +16,13 @@ struct SigLIPEvaluation<Scalar: LossScalar> {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let (sweep, results) = workspace.arrays { arena in
-      let preparation: RowPreparation = similarity.normalizes ? .normalization : .none
-      let first = PackedRows(similarity.queries, preparation, &arena)
-      let second =
-        similarity.keys.map { keys in
-          let panelRows = TileSweep.panelRows(similarity.queries, keys, isSymmetric: false, engine)
-          return PackedRows(keys, preparation, panelRows: panelRows, &arena)
-        } ?? first
-      let tile = PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
+      let tile = similarity.tile(kernels, &arena)
       return (
         TileSweep(tile, engine: engine, isSymmetric: false, &arena), arena.array(of: RowResult.self, count)
       )
     }
     sweep.tile.queries.prepare(kernels, engine)
-    if similarity.keys != nil { sweep.tile.keys.prepare(kernels, engine) }
+    sweep.tile.keys.prepare(kernels, engine)
     similarity.queryGradient?.fill(0)
     similarity.keyGradient?.fill(0)
     results.initialize(repeating: RowResult(), count: count)

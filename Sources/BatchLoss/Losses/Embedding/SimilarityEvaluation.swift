@@ -64,6 +64,28 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
     }
   }
 
+  var preparation: RowPreparation { normalizes ? .normalization : .none }
+
+  /// Queries and as many keys for a sweep over their tiles.
+  func tile(_ kernels: KernelTable<Scalar>, _ arena: inout Arena) -> PairTile<Scalar> {
+    let first = TileSweep.pack(queries, preparation, keys: nil, isSymmetric: false, engine, &arena)
+    let second = TileSweep.pack(keys ?? queries, preparation, keys: .panels, isSymmetric: false, engine, &arena)
+    return PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
+  }
+
+  /// Queries and keys for a sweep over whole rows.
+  func rowTile(_ kernels: KernelTable<Scalar>, _ arena: inout Arena) -> PairTile<Scalar> {
+    func pack(_ rows: RowMajor<Scalar>, areKeys: Bool) -> PackedRows<Scalar> {
+      let fit = RowPanels.fit(rows, engine)
+      return PackedRows(
+        rows, preparation, keyBlocks: fit && areKeys ? (PairTile<Scalar>.columnsPerProduct, .panels) : nil,
+        rowPanels: fit && wantsGradient, &arena)
+    }
+    let first = pack(queries, areKeys: keys == nil)
+    let second = keys.map { pack($0, areKeys: true) } ?? first
+    return PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
+  }
+
   /// Runs the loss that `plan` makes of the prepared rows.
   ///
   /// - Parameters:
@@ -77,10 +99,7 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
     let workspace = engine.borrowWorkspace()
     defer { engine.giveBack(workspace) }
     let (sweep, labels) = workspace.arrays { arena in
-      let preparation: RowPreparation = normalizes ? .normalization : .none
-      let first = PackedRows(queries, preparation, &arena)
-      let second = keys.map { PackedRows($0, preparation, &arena) } ?? first
-      let tile = PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
+      let tile = rowTile(kernels, &arena)
       return (
         RowSweep(tile, engine: engine, needsColumnSums: false, &arena),
         BatchLabels<Scalar>(count: queries.rows, &arena)

@@ -26,9 +26,8 @@ struct SupConEvaluation<Scalar: LossScalar> {
     let holdsTiles =
       similarity.wantsGradient && TileSweep<Scalar>.fits(rows: count, columns: count, isSymmetric: true, engine)
     let (sweep, labels, sums, factors, results) = workspace.arrays { arena in
-      let rows = PackedRows(
-        similarity.queries, similarity.normalizes ? .normalization : .none,
-        panelRows: TileSweep.panelRows(similarity.queries, similarity.queries, isSymmetric: true, engine), &arena)
+      let rows = TileSweep.pack(
+        similarity.queries, similarity.preparation, keys: .panels, isSymmetric: true, engine, &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: nil, kernels: kernels)
       return (
         TileSweep(tile, engine: engine, isSymmetric: true, holdsTiles: holdsTiles, &arena),
@@ -43,10 +42,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
     sums.initialize(repeating: ExponentialSums(), count: count)
     let a = Scalar(scale)
     sweep.run { tile in
-      exponentials(sweep, tile, a, shift, sumsColumns: true) { row, sum, product in
-        sums[row].sum += sum
-        sums[row].product += product
-      }
+      exponentials(sweep, tile, a, shift, sumsColumns: true, rowSums: sums)
       for column in tile.columns {
         sums[column].sum += Double(tile.columnSums[column - tile.columns.lowerBound])
         sums[column].product += Double(tile.columnProducts[column - tile.columns.lowerBound])
@@ -67,7 +63,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
     if let gradient = similarity.queryGradient {
       gradient.fill(0)
       sweep.run(from: holdsTiles ? .held : .pairs, queryGradient: gradient, keyGradient: gradient) { tile in
-        if !holdsTiles { exponentials(sweep, tile, a, shift, sumsColumns: false) { _, _, _ in } }
+        if !holdsTiles { exponentials(sweep, tile, a, shift, sumsColumns: false, rowSums: nil) }
         let start = tile.columns.lowerBound
         for row in tile.rows {
           let positives = labels.positives(of: row)
@@ -84,7 +80,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
 
   private func exponentials(
     _ sweep: TileSweep<Scalar>, _ tile: TileSweep<Scalar>.Tile, _ a: Scalar, _ shift: Scalar, sumsColumns: Bool,
-    addRow: (Int, Double, Double) -> Void
+    rowSums: UnsafeMutablePointer<ExponentialSums>?
   ) {
     if tile.isDiagonal {
       for row in tile.rows {
@@ -92,7 +88,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
           taking: tile.row(row) + (row - tile.columns.lowerBound), scale: similarity.scale, shift: shift)
       }
     }
-    sweep.exponentials(tile, a, shift, sumsColumns: sumsColumns && !tile.isDiagonal, addRow: addRow)
+    sweep.exponentials(tile, a, shift, sumsColumns: sumsColumns && !tile.isDiagonal, rowSums: rowSums)
   }
 
   /// The mean similarity of each row with its positives, from the sum of its class; `nil` where it has none.
