@@ -216,7 +216,7 @@ func contrastivePairs<V: KernelVector>(_ arguments: inout ContrastivePairsArgume
 }
 
 /// Rows between the loss and the gradient of a row.
-let rowsAhead = 4
+let rowsAhead = 2
 
 /// The loss of a pair, and its derivative as factors of differences and rows into `slopes`.
 @inline(__always)

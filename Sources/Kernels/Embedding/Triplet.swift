@@ -1,15 +1,22 @@
 import BatchLossFormulas
 import BatchLossKernelInterface
 
-/// The cost of u and its derivative, in float64.
+/// The cost of u and its derivative, in float64. Without a branch: the processor foresees it wrongly as often as not, finds out
+/// when the rows have come from memory, and has to begin again with what it had read ahead.
 @inline(__always)
 func tripletCost(_ u: Double, _ shape: TripletShape) -> (loss: Double, derivative: Double) {
+  typealias Lanes = SIMD8<Double>
+  let (u, zero) = (Lanes(lane: u), Lanes(lane: 0))
+  // NaN is not at most 0.
   switch shape {
-  case .hinge: return u <= 0 ? (0, 0) : (u, 1)
-  case .squaredHinge: return u <= 0 ? (0, 0) : (u * u, 2 * u)
-  case .softplus:
-    let lanes = SIMD8<Double>(repeating: u)
-    return (SIMD8<Double>.softplus(lanes)[0], SIMD8<Double>.sigmoid(lanes)[0])
+  case .hinge:
+    return (
+      u.replacing(with: zero, where: u .<= zero)[0], Lanes(lane: 1).replacing(with: zero, where: u .<= zero)[0]
+    )
+  case .squaredHinge:
+    let above = u.replacing(with: zero, where: u .<= zero)
+    return ((above * above)[0], (above + above)[0])
+  case .softplus: return (Lanes.softplus(u)[0], Lanes.sigmoid(u)[0])
   }
 }
 
@@ -47,63 +54,76 @@ func tripletTerms<V: KernelVector>(
 /// The gradient of a row is written a few rows after its loss; see `contrastivePairs`.
 @inline(__always)
 func givenTriplets<V: KernelVector>(_ arguments: inout TripletArguments<V.Lane>, as: V.Type) {
+  // A constant, which no store can change.
+  let given = arguments
   let wantsGradient =
-    arguments.anchorGradient != nil || arguments.positiveGradient != nil || arguments.negativeGradient != nil
-  let columns = arguments.columns
+    given.anchorGradient != nil || given.positiveGradient != nil || given.negativeGradient != nil
+  let columns = given.columns
   let distance = prefetchedRowsAhead(columns, as: V.self)
-  for step in 0..<arguments.count + rowsAhead {
+  var (sum, active) = (0.0, 0)
+  for step in 0..<given.count + rowsAhead {
+    // Beyond the last triplet of these are mostly those that come next.
     let next = step + distance
-    if next < arguments.count {
-      prefetchRow(arguments.anchors + next * arguments.anchorStride, columns, as: V.self)
-      prefetchRow(arguments.positives + next * arguments.positiveStride, columns, as: V.self)
-      prefetchRow(arguments.negatives + next * arguments.negativeStride, columns, as: V.self)
+    prefetchRow(given.anchors + next * given.anchorStride, columns, nearest: true, as: V.self)
+    prefetchRow(given.positives + next * given.positiveStride, columns, nearest: true, as: V.self)
+    prefetchRow(given.negatives + next * given.negativeStride, columns, nearest: true, as: V.self)
+    prefetchPages(after: given.anchors + step * given.anchorStride, columns)
+    prefetchPages(after: given.positives + step * given.positiveStride, columns)
+    prefetchPages(after: given.negatives + step * given.negativeStride, columns)
+    if let rows = given.anchorGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
+    if let rows = given.positiveGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
+    if let rows = given.negativeGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
+    if step < given.count {
+      let loss = givenTriplet(step, given, as: V.self)
+      sum += loss
+      active += loss > 0 ? 1 : 0
     }
-    prefetchPages(after: arguments.anchors + step * arguments.anchorStride, columns)
-    prefetchPages(after: arguments.positives + step * arguments.positiveStride, columns)
-    prefetchPages(after: arguments.negatives + step * arguments.negativeStride, columns)
-    if let rows = arguments.anchorGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
-    if let rows = arguments.positiveGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
-    if let rows = arguments.negativeGradient { prefetchPages(after: rows.base + step * rows.stride, columns) }
-    if step < arguments.count { givenTriplet(step, &arguments, as: V.self) }
-    if wantsGradient && step >= rowsAhead { writeTriplet(step - rowsAhead, arguments, as: V.self) }
+    if wantsGradient && step >= rowsAhead { writeTriplet(step - rowsAhead, given, as: V.self) }
   }
+  arguments.sum += sum
+  arguments.active += active
 }
 
 /// The loss of a triplet; for each of its rows the factors of the differences and of itself go to `slopes`:
 /// anchor − positive, anchor − negative, positive − negative, anchor, positive, negative.
 @inline(__always)
-private func givenTriplet<V: KernelVector>(_ row: Int, _ arguments: inout TripletArguments<V.Lane>, as: V.Type) {
+private func givenTriplet<V: KernelVector>(
+  _ row: Int, _ arguments: TripletArguments<V.Lane>, as: V.Type
+) -> Double {
+  typealias Lanes = SIMD8<Double>
   let terms = tripletTerms(
     arguments.form, arguments.anchors + row * arguments.anchorStride,
     arguments.positives + row * arguments.positiveStride, arguments.negatives + row * arguments.negativeStride,
     arguments.columns, as: V.self)
-  let weight = arguments.weights?[row] ?? 1
-  let loss = weight == 0 ? 0 : terms.loss * widen(weight)
-  arguments.sum += loss
-  if loss > 0 { arguments.active += 1 }
+  let zero = Lanes(lane: 0)
+  let weight = Lanes(lane: widen(arguments.weights?[row] ?? 1))
+  let loss = (Lanes(lane: terms.loss) * weight).replacing(with: zero, where: weight .== zero)[0]
   if let losses = arguments.losses { losses[row] = V.Lane(loss) }
-  let isSilent = weight == 0 || (terms.positiveDifference == 0 && terms.negativeDifference == 0)
-  let scale = isSilent ? 0 : widen(weight) * arguments.gradientScale
+  let (near, far) = (Lanes(lane: terms.positiveDifference), Lanes(lane: terms.negativeDifference))
+  let isSilent = (weight .== zero) .| ((near .== zero) .& (far .== zero))
+  let scale = weight * Lanes(lane: arguments.gradientScale)
+  @inline(__always)
+  func scaled(_ factor: Double) -> Double {
+    (Lanes(lane: factor) * scale).replacing(with: zero, where: isSilent)[0]
+  }
   let slopes = arguments.slopes + 6 * row
-  let far = isSilent ? 0 : terms.negativeDifference * scale
-  slopes[0] = isSilent ? 0 : terms.positiveDifference * scale
-  slopes[1] = terms.isSwapped ? 0 : far
-  slopes[2] = terms.isSwapped ? far : 0
-  slopes[3] = isSilent ? 0 : (terms.anchorOwn + (terms.isSwapped ? 0 : terms.baseOwn)) * scale
-  slopes[4] = isSilent ? 0 : (terms.positiveOwn + (terms.isSwapped ? terms.baseOwn : 0)) * scale
-  slopes[5] = isSilent ? 0 : terms.negativeOwn * scale
+  slopes[0] = scaled(terms.positiveDifference)
+  slopes[1] = terms.isSwapped ? 0 : scaled(terms.negativeDifference)
+  slopes[2] = terms.isSwapped ? scaled(terms.negativeDifference) : 0
+  slopes[3] = scaled(terms.anchorOwn + (terms.isSwapped ? 0 : terms.baseOwn))
+  slopes[4] = scaled(terms.positiveOwn + (terms.isSwapped ? terms.baseOwn : 0))
+  slopes[5] = scaled(terms.negativeOwn)
+  return loss
 }
 
 @inline(__always)
 private func writeTriplet<V: KernelVector>(_ row: Int, _ arguments: TripletArguments<V.Lane>, as: V.Type) {
   let slopes = arguments.slopes + 6 * row
-  let (near, far, swapped) = (slopes[0], slopes[1], slopes[2])
-  let isSilent = near == 0 && far == 0 && swapped == 0
   let a = arguments.anchors + row * arguments.anchorStride
   let p = arguments.positives + row * arguments.positiveStride
   let n = arguments.negatives + row * arguments.negativeStride
   if let first = arguments.anchorGradient, let second = arguments.positiveGradient,
-    let third = arguments.negativeGradient, !isSilent
+    let third = arguments.negativeGradient
   {
     let outputs = (
       first.base + row * first.stride, second.base + row * second.stride, third.base + row * third.stride
@@ -114,6 +134,8 @@ private func writeTriplet<V: KernelVector>(_ row: Int, _ arguments: TripletArgum
         slopes, a, p, n, outputs.0, outputs.1, outputs.2, arguments.columns, arguments.streams, as: V.self)
     }
   }
+  let (near, far, swapped) = (slopes[0], slopes[1], slopes[2])
+  let isSilent = near == 0 && far == 0 && swapped == 0
   // b·(x − y) + c·(x − z) + d·x for each of the three rows.
   writeDifferences(
     near, far, slopes[3], a, p, n, arguments.anchorGradient, row, arguments.columns, arguments.streams, isSilent,
@@ -135,12 +157,15 @@ private func writeRows<V: KernelVector>(
 ) {
   let (near, far, swapped) = (V(slopes[0]), V(slopes[1]), V(slopes[2]))
   let (ownA, ownP, ownN) = (V(slopes[3]), V(slopes[4]), V(slopes[5]))
+  // Zeros for any rows, without a branch that is foreseen as often as not.
+  let zero = V(lane: 0)
+  let isSilent = (near .== zero) .& (far .== zero) .& (swapped .== zero)
   @inline(__always)
   func rows(_ a: V, _ p: V, _ n: V) -> (V, V, V) {
     (
-      V.multiplyAdd(near, a - p, V.multiplyAdd(far, a - n, ownA * a)),
-      V.multiplyAdd(near, p - a, V.multiplyAdd(swapped, p - n, ownP * p)),
-      V.multiplyAdd(far, n - a, V.multiplyAdd(swapped, n - p, ownN * n))
+      V.multiplyAdd(near, a - p, V.multiplyAdd(far, a - n, ownA * a)).replacing(with: zero, where: isSilent),
+      V.multiplyAdd(near, p - a, V.multiplyAdd(swapped, p - n, ownP * p)).replacing(with: zero, where: isSilent),
+      V.multiplyAdd(far, n - a, V.multiplyAdd(swapped, n - p, ownN * n)).replacing(with: zero, where: isSilent)
     )
   }
   let whole = count & -V.laneCount

@@ -155,15 +155,20 @@ func prefetchPages<Element>(after pointer: UnsafeMutablePointer<Element>?, _ cou
   if let pointer { prefetchPages(after: UnsafePointer(pointer), count) }
 }
 
-/// Asks for every cache line of a row.
+/// Asks for every cache line of a row, into the first level where what is done with rows before takes most of the instructions
+/// that the processor can look ahead.
 @inline(__always)
-func prefetchRow<V: KernelVector>(_ row: UnsafePointer<V.Lane>, _ columns: Int, as: V.Type) {
+func prefetchRow<V: KernelVector>(_ row: UnsafePointer<V.Lane>, _ columns: Int, nearest: Bool = false, as: V.Type) {
+  @inline(__always)
+  func ask(_ address: UnsafePointer<V.Lane>) {
+    if nearest { batchloss_prefetch_nearest(address) } else { batchloss_prefetch(address) }
+  }
   var column = 0
   while column < columns {
-    batchloss_prefetch(UnsafeRawPointer(row + column))
+    ask(row + column)
     column += V.laneCount
   }
-  batchloss_prefetch(UnsafeRawPointer(row + (columns - 1)))
+  ask(row + (columns - 1))
 }
 
 /// A whole vector, or the first lanes of one and `padding` in the others.
