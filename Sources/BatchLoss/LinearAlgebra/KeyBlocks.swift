@@ -9,6 +9,9 @@ struct KeyBlocks<Scalar: LossScalar> {
     case panels
   }
 
+  /// With fewer queries blocks would be made for a use or two.
+  static var fewestQueries: Int { 64 }
+
   private let form: Form
   private let blocks: BlockPartition
   private let depth: Int
@@ -44,14 +47,15 @@ struct KeyBlocks<Scalar: LossScalar> {
 
   private func memory(_ block: Int) -> UnsafeMutablePointer<Scalar> { base + block * blocks.blockSize * depth }
 
-  /// result = left·(some rows)ᵀ; nothing where they lie in no single block, or begin within a panel.
+  /// result = left·(some rows)ᵀ; nothing where they lie in no single block, or begin or end within a panel.
   /// - Returns: Whether it was done.
   func multiply(
     _ left: Factor<Scalar>, _ rows: Range<Int>, to result: RowMajor<Scalar>, _ kernels: KernelTable<Scalar>
   ) -> Bool {
     guard !rows.isEmpty else { return false }
     let (block, place) = rows.lowerBound.quotientAndRemainder(dividingBy: blocks.blockSize)
-    guard rows.upperBound <= blocks[block].upperBound else { return false }
+    let end = blocks[block].upperBound
+    guard rows.upperBound <= end else { return false }
     switch form {
     case .columns:
       MatrixProduct.run(
@@ -59,7 +63,10 @@ struct KeyBlocks<Scalar: LossScalar> {
         Factor(UnsafePointer(memory(block) + place), stride: blocks.blockSize), adds: false, result.base,
         stride: result.stride)
     case .panels:
-      guard place.isMultiple(of: ProductKernels<Scalar>.panelAlignment) else { return false }
+      let panel = ProductKernels<Scalar>.panelAlignment
+      guard place.isMultiple(of: panel), rows.upperBound == end || rows.count.isMultiple(of: panel) else {
+        return false
+      }
       var product = PanelProduct(
         left: left.base, leftStride: left.stride, isTransposed: left.isTransposed, rows: result.rows,
         columns: rows.count, depth: depth, panels: UnsafePointer(memory(block) + place * depth), panelRows: depth,

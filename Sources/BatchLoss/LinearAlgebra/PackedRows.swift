@@ -63,8 +63,11 @@ struct PackedRows<Scalar: LossScalar> {
       result.base, stride: result.stride)
   }
 
-  /// result += weights·(some rows); `scratch` has ``RowPanels/scratchCount`` scalars, and `ahead` is what will be read or
-  /// written next and is in no cache.
+  /// Scratch memory for sums of rows.
+  var sumScratchCount: Int { rowPanels == nil ? RowPanels<Scalar>.scratchCount : 0 }
+
+  /// result += weights·(some rows); `scratch` has ``sumScratchCount`` scalars, and `ahead` is what will be read or written
+  /// next and is in no cache.
   func add(
     _ rows: Range<Int>, weightedBy weights: Factor<Scalar>, to result: RowMajor<Scalar>,
     _ kernels: KernelTable<Scalar>, scratch: UnsafeMutablePointer<Scalar>, ahead: UnsafeRawBufferPointer? = nil

@@ -98,7 +98,7 @@ struct PairMatrix<Scalar: LossScalar> {
           arena.array(of: Scalar.self, blocks.blockSize * sumsStride),
           arena.array(of: Scalar.self, MirrorSum<Scalar>.scratchCount),
           arena.array(of: Double.self, blocks.blockSize),
-          arena.array(of: Scalar.self, RowPanels<Scalar>.scratchCount)
+          arena.array(of: Scalar.self, tile.keys.sumScratchCount)
         )
       }
       gradient[rows].fill(0)

@@ -44,9 +44,10 @@ struct PairTile<Scalar: LossScalar> {
     _ rows: Range<Int>, _ output: UnsafeMutablePointer<Scalar>, stride: Int,
     cancelled: UnsafeMutablePointer<Int32>, scratch: UnsafeMutablePointer<Scalar>
   ) {
-    // Whole panels of keys.
+    // Whole panels of keys, if there are several.
     let panel = ProductKernels<Scalar>.panelAlignment
-    let half = min(((rows.count + 1) / 2 + panel - 1) / panel * panel, rows.count)
+    let panels = ((rows.count + 1) / 2 + panel - 1) / panel * panel
+    let half = panels < rows.count ? panels : (rows.count + 1) / 2
     let middle = rows.lowerBound + half
     let (upper, lower) = (rows.lowerBound..<middle, middle..<rows.upperBound)
     fill(rows: upper, columns: rows, output, stride: stride, cancelled: cancelled)

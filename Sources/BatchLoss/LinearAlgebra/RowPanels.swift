@@ -11,9 +11,10 @@ struct RowPanels<Scalar: LossScalar> {
   /// Rows of a block where there is no reason for others.
   private static var blockRows: Int { 256 }
 
-  /// Whether a copy of the rows is a small part of the workspace budget.
+  /// Whether a copy of the rows, in whole vectors, is a small part of the workspace budget.
   static func fit(_ rows: RowMajor<Scalar>, _ engine: Engine) -> Bool {
-    rows.count <= engine.configuration.workspaceBudget / 8 / MemoryLayout<Scalar>.stride
+    let count = ProductKernels<Scalar>.panelCount(rows: (rows.rows + 15) & ~15, columns: rows.columns)
+    return count <= engine.configuration.workspaceBudget / 8 / MemoryLayout<Scalar>.stride
   }
 
   init(rows: Int, columns: Int, _ arena: inout Arena) {
@@ -56,7 +57,7 @@ struct RowPanels<Scalar: LossScalar> {
       Self.add(
         UnsafePointer(panels(block)), block.count, start - block.lowerBound..<end - block.lowerBound, columns,
         weightedBy: weights.advanced(alongDepth: start - rows.lowerBound), to: result, kernels,
-        ahead: ahead)
+        ahead: start == rows.lowerBound ? ahead : nil)
       start = end
     }
   }
@@ -83,7 +84,7 @@ extension RowPanels {
   /// Scratch memory for sums of rows that are in no panels, whatever they are.
   static var scratchCount: Int { ProductKernels<Scalar>.panelCount(rows: blockRows, columns: columnsAtOnce) }
 
-  /// result += weights·rows, with the same bits.
+  /// result += weights·rows, with the bits of rows in panels whose blocks begin where these do.
   static func add(
     _ rows: RowMajor<Scalar>, weightedBy weights: Factor<Scalar>, to result: RowMajor<Scalar>,
     _ kernels: KernelTable<Scalar>, scratch: UnsafeMutablePointer<Scalar>

@@ -118,7 +118,7 @@ struct RowSweep<Scalar: LossScalar> {
           arena.array(of: Scalar.self, scratch.scalars),
           arena.array(of: Int32.self, max(scratch.integers, PairTile<Scalar>.columnsPerProduct)),
           arena.array(of: Scalar.self, spareCount), arena.array(of: Scalar.self, transferCount),
-          arena.array(of: Scalar.self, RowPanels<Scalar>.scratchCount)
+          arena.array(of: Scalar.self, gradient == nil ? 0 : tile.keys.sumScratchCount)
         )
       }
       if !isFilled && isSymmetric {
@@ -172,7 +172,7 @@ struct RowSweep<Scalar: LossScalar> {
     let blocks = BlockPartition(of: columns, blockSize: Self.blockSize(columns))
     engine.forEachBlock(blocks.blocks) { block, workspace in
       let keys = blocks[block]
-      let panels = workspace.buffer(of: Scalar.self, count: RowPanels<Scalar>.scratchCount)
+      let panels = workspace.buffer(of: Scalar.self, count: tile.queries.sumScratchCount)
       let weights = UnsafePointer(group + keys.lowerBound)
       if let columnSums {
         tile.kernels.rows.addColumns(weights, rows.count, columns, keys.count, columnSums + keys.lowerBound)

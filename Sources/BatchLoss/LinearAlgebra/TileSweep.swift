@@ -5,7 +5,7 @@ import BatchLossKernelInterface
 ///
 /// Where rows are paired with themselves each unordered pair is computed once, which halves the first product. Tiles
 /// whose weights are mostly 0, as those of pairs beyond a margin are, take no product for the gradients. The order of
-/// additions is that of ``TileSchedule``, so the bits depend on the inputs alone.
+/// additions is that of ``TileSchedule``, so the bits depend on the inputs and the workspace budget alone.
 struct TileSweep<Scalar: LossScalar> {
   /// A tile at work, or some of its rows.
   struct Tile {
@@ -50,24 +50,24 @@ struct TileSweep<Scalar: LossScalar> {
   /// peak. Fewer rows make smaller tiles, so that workers share them.
   static func blockSize(_ rows: Int) -> Int { rows >= 2048 ? 256 : rows >= 512 ? 128 : 64 }
 
-  /// Where rows are long, nearly all time goes into products, and these copy half as much into their own order when tiles
-  /// are twice as wide, which makes up for leaving the second-level cache. But half as many can be worked on at a time, 8
+  /// Where rows are long, nearly all time goes into products, and blocks of rows and of their gradients pass through the
+  /// caches half as often when tiles are twice as wide. But half as many can be worked on at a time, 8
   /// from 4096 rows on: so it is for an even number of them only, and not for pairs of a set with itself.
   private static func blockSize(_ rows: Int, depth: Int, isSymmetric: Bool) -> Int {
     let isWide = rows >= 4096 && (rows + 511) / 512 % 2 == 0 && depth >= 256 && Scalar.self == Float.self
     return isWide && !isSymmetric ? 512 : blockSize(rows)
   }
 
-  /// Rows ready for a sweep over their tiles with themselves, or with as many others; what form they have as keys, if they
-  /// are.
+  /// Rows ready for a sweep over their tiles with themselves, or with as many others: what form they have as keys, if they
+  /// are, and whether others have sums of them for gradients.
   static func pack(
-    _ rows: RowMajor<Scalar>, _ preparation: RowPreparation, keys: KeyBlocks<Scalar>.Form?, isSymmetric: Bool,
-    _ engine: Engine, _ arena: inout Arena
+    _ rows: RowMajor<Scalar>, _ preparation: RowPreparation, keys: KeyBlocks<Scalar>.Form?, areSummed: Bool,
+    isSymmetric: Bool, _ engine: Engine, _ arena: inout Arena
   ) -> PackedRows<Scalar> {
     let fit = RowPanels.fit(rows, engine)
     let size = blockSize(rows.rows, depth: rows.columns, isSymmetric: isSymmetric)
     return PackedRows(
-      rows, preparation, keyBlocks: fit ? keys.map { (size, $0) } : nil, rowPanels: fit, &arena)
+      rows, preparation, keyBlocks: fit ? keys.map { (size, $0) } : nil, rowPanels: fit && areSummed, &arena)
   }
 
   /// Rows of a tile that are handed out at once: more of them would cost sums of columns in `Float` too many digits.
@@ -114,6 +114,8 @@ struct TileSweep<Scalar: LossScalar> {
   ) {
     let rowPartition = BlockPartition(of: tile.queries.rows, blockSize: blockSize)
     let columnPartition = BlockPartition(of: tile.keys.rows, blockSize: blockSize)
+    let sumScratch = max(
+      queryGradient == nil ? 0 : tile.keys.sumScratchCount, keyGradient == nil ? 0 : tile.queries.sumScratchCount)
     schedule.forEachTile(engine) { row, column, next, workspace in
       let (own, columnSums, columnProducts, cancelled, indices, scratch, panels) = workspace.arrays { arena in
         (
@@ -122,7 +124,7 @@ struct TileSweep<Scalar: LossScalar> {
           arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
           arena.array(of: Int32.self, blockSize),
           arena.array(of: Scalar.self, TileTransfer<Scalar>.scratchCount(rows: blockSize)),
-          arena.array(of: Scalar.self, RowPanels<Scalar>.scratchCount)
+          arena.array(of: Scalar.self, sumScratch)
         )
       }
       // Products are taken, and weights left, in the cache; what is held between two sweeps is only written or read.

@@ -106,7 +106,8 @@ private enum OneVector<V: KernelVector>: PanelRow {
   private typealias WideRow = OneVector
 #endif
 
-/// Rows that are summed over at a time: a panel of them stays in the first-level cache, and sums of sums round less.
+/// Rows that are summed over at a time: a panel of them is 32 KiB at most, which a first-level cache or the beginning of a
+/// second one holds, and sums of sums round less.
 @inline(__always)
 private var depthAtOnce: Int { 128 }
 

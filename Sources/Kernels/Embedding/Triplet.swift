@@ -159,7 +159,7 @@ private func writeRows<V: KernelVector>(
   let (ownA, ownP, ownN) = (V(slopes[3]), V(slopes[4]), V(slopes[5]))
   // Zeros for any rows, without a branch that is foreseen as often as not.
   let zero = V(lane: 0)
-  let isSilent = (near .== zero) .& (far .== zero) .& (swapped .== zero)
+  let isSilent = V(slopes[0] == 0 && slopes[1] == 0 && slopes[2] == 0 ? 0 : 1) .== zero
   @inline(__always)
   func rows(_ a: V, _ p: V, _ n: V) -> (V, V, V) {
     (

@@ -17,7 +17,8 @@ struct ContrastiveBatchEvaluation<Scalar: LossScalar> {
     defer { engine.giveBack(workspace) }
     let (sweep, labels, sums, centre) = workspace.arrays { arena in
       let rows = TileSweep.pack(
-        batch.embeddings, batch.distance.preparation, keys: .columns, isSymmetric: true, engine, &arena)
+        batch.embeddings, batch.distance.preparation, keys: .columns, areSummed: batch.gradient != nil,
+        isSymmetric: true, engine, &arena)
       // The kernel takes roots of squares together with their inverses.
       let tile = PairTile(
         queries: rows, keys: rows, distance: batch.distance == .cosine ? .cosine : .squaredEuclidean,

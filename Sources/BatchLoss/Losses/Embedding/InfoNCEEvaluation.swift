@@ -69,7 +69,8 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
       let fit = RowPanels.fit(keys, engine)
       let first = PackedRows(queries, similarity.preparation, &arena)
       let second = PackedRows(
-        keys, similarity.preparation, keyBlocks: fit ? (blockSize, .panels) : nil,
+        keys, similarity.preparation,
+        keyBlocks: fit && queries.rows >= KeyBlocks<Scalar>.fewestQueries ? (blockSize, .panels) : nil,
         rowPanels: fit && similarity.queryGradient != nil, &arena)
       return Layout(
         tile: PairTile(queries: first, keys: second, distance: nil, kernels: kernels),
@@ -97,7 +98,7 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
         let (cancelled, panels, scaled) = workspace.arrays { arena in
           (
             arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
-            arena.array(of: Scalar.self, RowPanels<Scalar>.scratchCount),
+            arena.array(of: Scalar.self, layout.tile.keys.sumScratchCount),
             arena.array(of: Scalar.self, blockRows * queries.columns)
           )
         }
@@ -155,11 +156,12 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
           factor, UnsafePointer(output), Scalar(-pair.rest(others: others)),
           UnsafePointer(layout.tile.keys.pointer(row)), output, depth)
       }
+      guard similarity.keyGradient != nil else { continue }
       kernels.rows.scale(
         UnsafePointer(layout.tile.queries.pointer(row)), nil, factor,
         scaled + (row - rows.lowerBound) * depth, depth)
     }
-    group.scaled.fill(block, from: UnsafePointer(scaled), kernels)
+    if similarity.keyGradient != nil { group.scaled.fill(block, from: UnsafePointer(scaled), kernels) }
   }
 
   /// What a group of queries gives to a block of keys.

@@ -68,17 +68,22 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
 
   /// Queries and as many keys for a sweep over their tiles.
   func tile(_ kernels: KernelTable<Scalar>, _ arena: inout Arena) -> PairTile<Scalar> {
-    let first = TileSweep.pack(queries, preparation, keys: nil, isSymmetric: false, engine, &arena)
-    let second = TileSweep.pack(keys ?? queries, preparation, keys: .panels, isSymmetric: false, engine, &arena)
+    let first = TileSweep.pack(
+      queries, preparation, keys: nil, areSummed: keyGradient != nil, isSymmetric: false, engine, &arena)
+    let second = TileSweep.pack(
+      keys ?? queries, preparation, keys: .panels, areSummed: queryGradient != nil, isSymmetric: false, engine,
+      &arena)
     return PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
   }
 
   /// Queries and keys for a sweep over whole rows.
   func rowTile(_ kernels: KernelTable<Scalar>, _ arena: inout Arena) -> PairTile<Scalar> {
+    let isWorthwhile = queries.rows >= KeyBlocks<Scalar>.fewestQueries
     func pack(_ rows: RowMajor<Scalar>, areKeys: Bool) -> PackedRows<Scalar> {
       let fit = RowPanels.fit(rows, engine)
       return PackedRows(
-        rows, preparation, keyBlocks: fit && areKeys ? (PairTile<Scalar>.columnsPerProduct, .panels) : nil,
+        rows, preparation,
+        keyBlocks: fit && areKeys && isWorthwhile ? (PairTile<Scalar>.columnsPerProduct, .panels) : nil,
         rowPanels: fit && wantsGradient, &arena)
     }
     let first = pack(queries, areKeys: keys == nil)

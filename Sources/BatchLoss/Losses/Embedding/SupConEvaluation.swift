@@ -27,7 +27,8 @@ struct SupConEvaluation<Scalar: LossScalar> {
       similarity.wantsGradient && TileSweep<Scalar>.fits(rows: count, columns: count, isSymmetric: true, engine)
     let (sweep, labels, sums, factors, results) = workspace.arrays { arena in
       let rows = TileSweep.pack(
-        similarity.queries, similarity.preparation, keys: .panels, isSymmetric: true, engine, &arena)
+        similarity.queries, similarity.preparation, keys: .panels, areSummed: similarity.wantsGradient,
+        isSymmetric: true, engine, &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: nil, kernels: kernels)
       return (
         TileSweep(tile, engine: engine, isSymmetric: true, holdsTiles: holdsTiles, &arena),
