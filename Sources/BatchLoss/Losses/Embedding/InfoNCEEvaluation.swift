@@ -98,8 +98,9 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
         let (cancelled, panels, scaled) = workspace.arrays { arena in
           (
             arena.array(of: Int32.self, PairTile<Scalar>.columnsPerProduct),
-            arena.array(of: Scalar.self, layout.tile.keys.sumScratchCount),
-            arena.array(of: Scalar.self, blockRows * queries.columns)
+            arena.array(
+              of: Scalar.self, similarity.queryGradient == nil ? 0 : layout.tile.keys.sumScratchCount),
+            arena.array(of: Scalar.self, similarity.keyGradient == nil ? 0 : blockRows * queries.columns)
           )
         }
         addToQueries(group, block, layout, shift, cancelled, panels, scaled)

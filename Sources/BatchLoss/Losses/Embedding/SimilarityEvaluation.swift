@@ -79,16 +79,20 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
   /// Queries and keys for a sweep over whole rows.
   func rowTile(_ kernels: KernelTable<Scalar>, _ arena: inout Arena) -> PairTile<Scalar> {
     let isWorthwhile = queries.rows >= KeyBlocks<Scalar>.fewestQueries
-    func pack(_ rows: RowMajor<Scalar>, areKeys: Bool) -> PackedRows<Scalar> {
+    func pack(_ rows: RowMajor<Scalar>, areKeys: Bool, areSummed: Bool) -> PackedRows<Scalar> {
       let fit = RowPanels.fit(rows, engine)
       return PackedRows(
         rows, preparation,
         keyBlocks: fit && areKeys && isWorthwhile ? (PairTile<Scalar>.columnsPerProduct, .panels) : nil,
-        rowPanels: fit && wantsGradient, &arena)
+        rowPanels: fit && areSummed, &arena)
     }
-    let first = pack(queries, areKeys: keys == nil)
-    let second = keys.map { pack($0, areKeys: true) } ?? first
-    return PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
+    guard let keys else {
+      let rows = pack(queries, areKeys: true, areSummed: queryGradient != nil)
+      return PairTile(queries: rows, keys: rows, distance: nil, kernels: kernels)
+    }
+    return PairTile(
+      queries: pack(queries, areKeys: false, areSummed: keyGradient != nil),
+      keys: pack(keys, areKeys: true, areSummed: queryGradient != nil), distance: nil, kernels: kernels)
   }
 
   /// Runs the loss that `plan` makes of the prepared rows.
