@@ -7,12 +7,13 @@ package struct PanelProduct<Scalar: KernelScalar> {
   package var rows: Int
   package var columns: Int
   package var depth: Int
-  /// What ``ProductKernels/pack`` has made of `panelRows` rows, of which `depth` count.
+  /// What ``ProductKernels/pack`` has made of `panelRows` rows, of which `depth` count, from `firstRow` on.
   package var panels: UnsafePointer<Scalar>
   package var panelRows: Int
   package var firstRow: Int
   package var result: UnsafeMutablePointer<Scalar>
   package var resultStride: Int
+  /// Whether the result keeps what it had.
   package var adds = true
   /// Memory that will be read next and is in no cache: it is asked for on the way.
   package var ahead: UnsafeRawBufferPointer?

@@ -29,7 +29,7 @@ struct PackedRows<Scalar: LossScalar> {
   var columns: Int { source.columns }
 
   /// - Parameters:
-  ///   - keyBlocks: Whether they are kept as right factors of products too, and as many at a time.
+  ///   - keyBlocks: How they are kept as right factors of products too, `size` rows at a time; `nil` if they are not.
   ///   - rowPanels: Whether they are kept in panels for sums by weights.
   init(
     _ source: RowMajor<Scalar>, _ preparation: RowPreparation,

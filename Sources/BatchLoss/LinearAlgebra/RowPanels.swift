@@ -22,7 +22,7 @@ struct RowPanels<Scalar: LossScalar> {
     self.init(rows: rows, columns: columns, blockSize: Self.blockRows, in: arena.array(of: Scalar.self, count))
   }
 
-  /// In memory of others, or fewer of them.
+  /// In memory that the caller has, of ``ProductKernels/panelCount(rows:columns:)`` scalars or more.
   init(rows: Int, columns: Int, blockSize: Int, in memory: UnsafeMutablePointer<Scalar>) {
     blocks = BlockPartition(of: rows, blockSize: blockSize)
     self.columns = columns

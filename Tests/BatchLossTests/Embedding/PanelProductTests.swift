@@ -3,8 +3,9 @@ import BatchLossKernelInterface
 import BatchLossTestSupport
 import Testing
 
-// Sums of rows by weights, and products that are the same sums: the kernel of every level, at shapes about those of registers and panels and of the depth that is
-// summed at once, against a loop in the same order, bit for bit. Memory ends at a forbidden page and is watched.
+// Sums of rows by weights, and products that are the same sums: the kernel of every level, at shapes about those of
+// registers and panels and of the depth that is summed at once, against a loop in the same order, bit for bit. Memory
+// ends at a forbidden page and is watched.
 
 @Suite("Sums of rows by weights: kernels of every level")
 struct PanelProductTests {
@@ -39,8 +40,7 @@ struct PanelProductTests {
 
   private func check<Scalar: LossScalar>(
     _ kernels: ProductKernels<Scalar>, _ shape: (rows: Int, columns: Int, depth: Int), _ isTransposed: Bool,
-    _ gap: Int,
-    _ adds: Bool, isFused: Bool, _ comment: Comment
+    _ gap: Int, _ adds: Bool, isFused: Bool, _ comment: Comment
   ) {
     let (rows, columns, depth) = shape
     var random = RandomSource(seed: UInt64(rows * 1_000_003 + columns * 1009 + depth))
