@@ -23,7 +23,7 @@ struct MachineProbe<Scalar: LossScalar> {
     let raw = LargeMemory.allocate(byteCount: count * stride * buffers, alignment: 4096)
     defer { raw.deallocate() }
     nonisolated(unsafe) let source = raw.bindMemory(to: Scalar.self, capacity: count * buffers)
-    source.initialize(repeating: 0, count: count * buffers)
+    fill(source, count * buffers)
     nonisolated(unsafe) let destination = buffers == 2 ? source + count : source
     // Pieces as large as the blocks of element-wise losses, or smaller where every worker should have some.
     let piece = max(64, min(65536 / stride, count / engine.configuration.workerCount / 64 * 64))
@@ -44,6 +44,19 @@ struct MachineProbe<Scalar: LossScalar> {
       }
     }.min()!
     return moved * Double(passes) / best
+  }
+
+  /// Initialises memory with numbers such as gradients are: some processors write zeros faster than anything else.
+  private func fill(_ numbers: UnsafeMutablePointer<Scalar>, _ count: Int) {
+    var random = Random(seed: 1)
+    let pattern = min(count, 4096)
+    for index in 0..<pattern { (numbers + index).initialize(to: Scalar(random.normal())) }
+    var filled = pattern
+    while filled < count {
+      let next = min(filled, count - filled)
+      (numbers + filled).initialize(from: numbers, count: next)
+      filled += next
+    }
   }
 
   /// Floating-point operations a second of one-thread products on every worker at once.
