@@ -25,7 +25,7 @@ package protocol ElementwiseLossVisitor {
 }
 
 /// A loss whose formula is one long chain of dependent operations, cut in two: while the second stage of one vector is
-/// under way, the first stage of the next one fills the pipelines.
+/// under way, the first stage of a later one fills the pipelines.
 @usableFromInline
 package protocol TwoStageElementwiseLoss: ElementwiseLoss {
   /// The first stage.

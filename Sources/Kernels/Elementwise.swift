@@ -18,7 +18,12 @@ func elementwise<Loss: TwoStageElementwiseLoss, V: KernelVector>(
   inTwoStages loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
 ) {
   if isPlain(arguments) {
-    plainInTwoStages(loss, &arguments, as: V.self)
+    let empty = V(lane: 0)
+    // As many as `stagesAhead`.
+    var stages = (empty, empty, empty, empty)
+    withUnsafeMutableBytes(of: &stages) {
+      plainInTwoStages(loss, &arguments, stages: $0.baseAddress!.assumingMemoryBound(to: V.Lane.self), as: V.self)
+    }
   } else {
     general(loss, &arguments, as: V.self)
   }
@@ -68,11 +73,16 @@ private func plain<Loss: ElementwiseLoss, V: KernelVector>(
   evaluateRest(loss, &arguments, from: whole, as: V.self)
 }
 
-/// The same, with the first stage of each vector beside the second stage of the vector before it. Not one loop with the
-/// other and closures for the stages: they stay calls.
+/// Vectors that the first stage is ahead of the second.
+private var stagesAhead: Int { 4 }
+
+/// The same, with the first stage of each vector beside the second stage of an earlier one, for which it waits in
+/// `stages`. What a processor can look ahead holds few vectors of a long formula, and their latencies would add up.
+///
+/// Not one loop with the other and closures for the stages: they stay calls.
 @inline(never)
 private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
-  _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, as: V.Type
+  _ loss: Loss, _ arguments: inout ElementwiseArguments<V.Lane>, stages: UnsafeMutablePointer<V.Lane>, as: V.Type
 ) {
   let (predictions, targets) = (arguments.predictions, arguments.targets)
   let gradient = arguments.gradient ?? UnsafeMutablePointer(mutating: predictions)
@@ -80,10 +90,14 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
   let streams = writes && arguments.streams && Int(bitPattern: gradient) & 63 == 0
   let scale = V(lane: arguments.gradientScale)
   let whole = arguments.count & -V.laneCount
-  var sum = 0.0
+  let ring = stagesAhead * V.laneCount
   var index = 0
-  var stage = V(lane: 0)
-  if whole > 0 { stage = loss.firstStage(prediction: V.load(predictions)) }
+  while index < min(ring, whole) {
+    loss.firstStage(prediction: V.load(predictions + index)).store(stages + index)
+    index += V.laneCount
+  }
+  var sum = 0.0
+  index = 0
   while index < whole {
     let end = min(index + flushInterval, whole)
     prefetchPages(after: predictions + index, flushInterval)
@@ -91,9 +105,11 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
     if streams { prefetchPages(after: gradient + index, flushInterval) }
     var losses = V(lane: 0)
     while index < end {
+      let place = stages + (index & (ring - 1))
+      let stage = V.load(UnsafePointer(place))
       // The last one again at the end, which costs nothing that counts.
-      let following = min(index + V.laneCount, whole - V.laneCount)
-      let next = loss.firstStage(prediction: V.load(predictions + following))
+      let following = min(index + ring, whole - V.laneCount)
+      loss.firstStage(prediction: V.load(predictions + following)).store(place)
       let result = loss.evaluate(
         prediction: V.load(predictions + index), target: V.load(targets + index), firstStage: stage)
       losses = losses + result.loss
@@ -105,7 +121,6 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
       } else if writes {
         (result.derivative * scale).store(gradient + index)
       }
-      stage = next
       index += V.laneCount
     }
     sum += losses.total

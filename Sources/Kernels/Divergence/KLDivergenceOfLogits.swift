@@ -226,8 +226,8 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   }
   /// What both have in common once, where they are written at the same time.
   @inline(__always)
-  func writeGradients(_ index: Int) {
-    guard haveSameLines else {
+  func writeGradients(_ index: Int, sameLines: Bool, streams: Bool) {
+    guard sameLines else {
       writeInputGradient(at: inputStart + index)
       writeTargetGradient(at: targetStart + index)
       return
@@ -274,6 +274,19 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   }
 
   var index = 0
+  #if BATCHLOSS_X86_V4
+    @inline(__always)
+    func addVectors(to end: Int, sameLines: Bool, streams: Bool) {
+      while index < end {
+        let (du, dx) = (targetDifference(index, V.laneCount), inputDifference(index, V.laneCount))
+        writeGradients(index, sameLines: sameLines, streams: streams)
+        keepInput(index, V.laneCount, dx, keepTarget(index, V.laneCount, du), du)
+        prefetch(after: nextInput + index)
+        prefetch(after: nextTarget + index)
+        index += V.laneCount
+      }
+    }
+  #endif
   while index < lead {
     writeInputGradient(at: inputLines.start + index)
     writeTargetGradient(at: targetLines.start + index)
@@ -291,13 +304,11 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
       prefetchPages(after: targetOutput + index, end - index)
     }
     #if BATCHLOSS_X86_V4
-      while index < end {
-        let (du, dx) = (targetDifference(index, V.laneCount), inputDifference(index, V.laneCount))
-        writeGradients(index)
-        keepInput(index, V.laneCount, dx, keepTarget(index, V.laneCount, du), du)
-        prefetch(after: nextInput + index)
-        prefetch(after: nextTarget + index)
-        index += V.laneCount
+      // With constants, so that the usual loop has no branch for the others.
+      if haveSameLines && streams {
+        addVectors(to: end, sameLines: true, streams: true)
+      } else {
+        addVectors(to: end, sameLines: haveSameLines, streams: streams)
       }
     #else
       // All of it in one loop keeps more values alive than there are registers.
