@@ -97,13 +97,9 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
     index += V.laneCount
   }
   var sum = 0.0
-  index = 0
-  while index < whole {
-    let end = min(index + flushInterval, whole)
-    prefetchPages(after: predictions + index, flushInterval)
-    prefetchPages(after: targets + index, flushInterval)
-    if streams { prefetchPages(after: gradient + index, flushInterval) }
-    var losses = V(lane: 0)
+  var losses = V(lane: 0)
+  @inline(__always)
+  func evaluateVectors(to end: Int, streams: Bool) {
     while index < end {
       let place = stages + (index & (ring - 1))
       let stage = V.load(UnsafePointer(place))
@@ -115,7 +111,6 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
       losses = losses + result.loss
       prefetch(after: predictions + index)
       prefetch(after: targets + index)
-      // One loop with branches that are always predicted: three loops would be three times the code.
       if streams {
         (result.derivative * scale).stream(gradient + index)
       } else if writes {
@@ -123,6 +118,16 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
       }
       index += V.laneCount
     }
+  }
+  index = 0
+  while index < whole {
+    let end = min(index + flushInterval, whole)
+    prefetchPages(after: predictions + index, flushInterval)
+    prefetchPages(after: targets + index, flushInterval)
+    if streams { prefetchPages(after: gradient + index, flushInterval) }
+    losses = V(lane: 0)
+    // With a constant, so that the usual loop has no branch for the others.
+    if streams { evaluateVectors(to: end, streams: true) } else { evaluateVectors(to: end, streams: false) }
     sum += losses.total
   }
   arguments.sum = sum
