@@ -96,8 +96,9 @@ final class Batch<Scalar: LossScalar> {
       elements[index] =
         switch content {
         case .normal(let scale): Scalar(random.normal() * scale)
-        case .uniform: Scalar(random.uniform() + 0.5)
-        case .coin: random.uniform() < 0.5 ? 0 : 1
+        case .uniform(let range):
+          Scalar(range.lowerBound + random.uniform() * (range.upperBound - range.lowerBound))
+        case .coin(let heads, let tails): Scalar(random.uniform() < 0.5 ? heads : tails)
         case .labels, .classes: 0
         }
     }

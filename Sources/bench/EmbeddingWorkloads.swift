@@ -20,6 +20,12 @@ extension Workload {
       "supervised-contrastive", loss: "supervised-contrastive", options: [.temperature: temperature],
       gradient: .products),
     matched("info-nce", shapes: [[4096, 128], [65536, 128]], options: [.temperature: temperature]),
+    matched("n-pairs", roles: (.anchors, .positives), shapes: [[4096, 128]]),
+    labelled("multi-similarity", loss: "multi-similarity", gradient: .products),
+    centres("arc-face"), centres("cos-face"),
+    given(
+      "cosine-embedding", loss: "cosine-embedding", rows: [.first, .second],
+      integers: { [InputRecipe(.same, $0[.rows], content: .labels(0..<2))] }),
   ]
 
   private static let temperature = 0.1
@@ -80,12 +86,34 @@ extension Workload {
 
   /// Queries and keys: nothing is symmetric, and each side has a gradient of its own.
   private static func matched(
-    _ name: String, shapes: [[Int]], options: [OptionName: Double] = [:]
+    _ name: String, roles: (Role, Role) = (.queries, .keys), shapes: [[Int]], options: [OptionName: Double] = [:]
   ) -> Workload {
     Workload(
       name, options: LossOptions(options), shapes: shapes.map { Dimensions([.rows: $0[0], .columns: $0[1]]) },
-      inputs: { [embeddings(.queries, $0), embeddings(.keys, $0)] },
+      inputs: { [embeddings(roles.0, $0), embeddings(roles.1, $0)] },
       traffic: { (2 * $0[.rows] * $0[.columns], 2 * $0[.rows] * $0[.columns]) },
       products: { (square($0), 2 * square($0)) }, columnsName: .depth)
+  }
+
+  /// Rows and the centres of classes.
+  private static func centres(_ name: String) -> Workload {
+    /// The operations of one product of all rows with all centres.
+    @Sendable func product(_ shape: Dimensions) -> Double {
+      2 * Double(shape[.rows]) * Double(shape[.classes]) * Double(shape[.columns])
+    }
+    return Workload(
+      name, shapes: [Dimensions([.rows: 1024, .columns: 512, .classes: 10000])],
+      inputs: { shape in
+        let classes = Dimensions([.rows: shape[.classes], .columns: shape[.columns]])
+        return [
+          embeddings(.embeddings, shape), embeddings(.classCenters, classes),
+          InputRecipe(.labels, shape[.rows], content: .labels(0..<shape[.classes])),
+        ]
+      },
+      traffic: {
+        let numbers = ($0[.rows] + $0[.classes]) * $0[.columns]
+        return (numbers, numbers)
+      },
+      products: { (product($0), 2 * product($0)) }, columnsName: .depth)
   }
 }

@@ -169,7 +169,10 @@ private final class Session {
     let written = problem.gradients.values.reduce(problem.losses?.count ?? 0) { $0 + $1.count }
     let read = problem.matrices.values.reduce(0) { $0 + $1.elements.count }
     let leading = entry.roles.lazy.compactMap { self.problem.matrices[$0.role] }.first
-    let shape = Dimensions([.rows: leading?.rows ?? 0, .columns: leading?.columns ?? 0])
+    let shape = Dimensions([
+      .rows: leading?.rows ?? 0, .columns: leading?.columns ?? 0,
+      .classes: problem.matrices[.classCenters]?.rows ?? 0,
+    ])
     return [
       "bytes": (read + written) * MemoryLayout<Float>.stride, "flops": workload?.flops(shape) ?? 0,
     ]

@@ -57,8 +57,9 @@ struct Workload: Sendable {
 struct InputRecipe {
   enum Content {
     case normal(scale: Double)
-    case uniform
-    case coin
+    case uniform(ClosedRange<Double>)
+    /// One of two numbers.
+    case coin(Double, Double)
     /// Integers from a bound up to another.
     case labels(Range<Int>)
     /// As many classes, of the same size within one, in random order.

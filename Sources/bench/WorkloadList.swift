@@ -8,17 +8,26 @@ extension Workload {
 
   private static let elementwise: [Workload] = [
     elementwise("mean-squared-error"), elementwise("mean-absolute-error"), elementwise("huber"),
-    elementwise("binary-cross-entropy", role: .logits, targets: .coin),
+    elementwise("smooth-l1"), elementwise("log-cosh"), elementwise("quantile", options: [.quantile: 0.9]),
+    elementwise("poisson", targets: .uniform(0...4)), elementwise("hinge", targets: .coin(-1, 1)),
+    elementwise("squared-hinge", targets: .coin(-1, 1)),
+    elementwise("binary-cross-entropy", .logits, targets: .coin(0, 1)),
+    elementwise(
+      "binary-cross-entropy-probabilities", of: "binary-cross-entropy", .probabilities, .uniform(0.001...0.999),
+      targets: .coin(0, 1)),
+    elementwise("focal", .logits, targets: .coin(0, 1)),
   ]
 
   private static func elementwise(
-    _ name: String, role: Role = .predictions, targets: InputRecipe.Content = .normal(scale: 1)
+    _ name: String, of loss: String? = nil, _ role: Role = .predictions,
+    _ predictions: InputRecipe.Content = .normal(scale: 2), targets: InputRecipe.Content = .normal(scale: 1),
+    options: [OptionName: Double] = [:]
   ) -> Workload {
     Workload(
-      name, shapes: [elementwiseShape],
+      name, entry: LossCatalog[loss ?? name], options: LossOptions(options), shapes: [elementwiseShape],
       inputs: {
         [
-          InputRecipe(role, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
+          InputRecipe(role, $0[.rows], $0[.columns], content: predictions, differentiable: true),
           InputRecipe(.targets, $0[.rows], $0[.columns], content: targets),
         ]
       },
@@ -42,7 +51,7 @@ extension Workload {
         return [
           InputRecipe(.logits, rows, columns, content: .normal(scale: 2), differentiable: true),
           InputRecipe(.targets, rows, content: .labels(0..<columns)),
-        ] + (smoothed ? [InputRecipe(.classWeights, columns, content: .uniform)] : [])
+        ] + (smoothed ? [InputRecipe(.classWeights, columns, content: .uniform(0.5...1.5))] : [])
       },
       traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true,
       columnsName: .classes)
