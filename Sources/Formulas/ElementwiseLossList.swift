@@ -7,14 +7,14 @@ package func forEachElementwiseLoss(_ visitor: some ElementwiseLossVisitor) {
   visitor.visit(MeanAbsoluteError.self)
   visitor.visit(Huber.self)
   visitor.visit(SmoothL1.self)
-  visitor.visit(LogCosh.self)
+  visitor.visit(inTwoStages: LogCosh.self)
   visitor.visit(Quantile.self)
   visitor.visit(Poisson.self)
   visitor.visit(Hinge.self)
   visitor.visit(SquaredHinge.self)
   visitor.visit(inTwoStages: BinaryCrossEntropy.self)
-  visitor.visit(BinaryCrossEntropyOfProbabilities.self)
-  visitor.visit(SigmoidFocal.self)
+  visitor.visit(inTwoStages: BinaryCrossEntropyOfProbabilities.self)
+  visitor.visit(inTwoStages: SigmoidFocal.self)
 }
 
 /// Receives each element-wise loss type of ``forEachElementwiseLoss(_:)``.
@@ -29,8 +29,8 @@ package protocol ElementwiseLossVisitor {
 @usableFromInline
 package protocol TwoStageElementwiseLoss: ElementwiseLoss {
   /// The first stage.
-  func firstStage<V: LossVector>(prediction: V) -> V
+  func firstStage<V: LossVector>(prediction: V, target: V) -> V
 
-  /// The loss and its derivative, from what the first stage gave for the same prediction.
+  /// The loss and its derivative, from what the first stage gave for the same prediction and target.
   func evaluate<V: LossVector>(prediction: V, target: V, firstStage: V) -> (loss: V, derivative: V)
 }

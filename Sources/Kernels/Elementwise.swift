@@ -93,7 +93,7 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
   let ring = stagesAhead * V.laneCount
   var index = 0
   while index < min(ring, whole) {
-    loss.firstStage(prediction: V.load(predictions + index)).store(stages + index)
+    loss.firstStage(prediction: V.load(predictions + index), target: V.load(targets + index)).store(stages + index)
     index += V.laneCount
   }
   var sum = 0.0
@@ -105,7 +105,7 @@ private func plainInTwoStages<Loss: TwoStageElementwiseLoss, V: KernelVector>(
       let stage = V.load(UnsafePointer(place))
       // The last one again at the end, which costs nothing that counts.
       let following = min(index + ring, whole - V.laneCount)
-      loss.firstStage(prediction: V.load(predictions + following)).store(place)
+      loss.firstStage(prediction: V.load(predictions + following), target: V.load(targets + following)).store(place)
       let result = loss.evaluate(
         prediction: V.load(predictions + index), target: V.load(targets + index), firstStage: stage)
       losses = losses + result.loss

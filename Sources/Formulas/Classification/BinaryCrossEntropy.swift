@@ -22,14 +22,16 @@ public struct BinaryCrossEntropy: ElementwiseLoss {
   /// The cross-entropy and its derivative.
   @inlinable @inline(__always)
   public func evaluate<V: LossVector>(prediction: V, target: V) -> (loss: V, derivative: V) {
-    evaluate(prediction: prediction, target: target, firstStage: firstStage(prediction: prediction))
+    evaluate(prediction: prediction, target: target, firstStage: firstStage(prediction: prediction, target: target))
   }
 }
 
 extension BinaryCrossEntropy: TwoStageElementwiseLoss {
   /// e^(−|x|).
   @inlinable @inline(__always)
-  package func firstStage<V: LossVector>(prediction: V) -> V { V.exp(nonPositive: -prediction.magnitude) }
+  package func firstStage<V: LossVector>(prediction: V, target: V) -> V {
+    V.exp(nonPositive: -prediction.magnitude)
+  }
 
   @inlinable @inline(__always)
   package func evaluate<V: LossVector>(prediction: V, target: V, firstStage: V) -> (loss: V, derivative: V) {

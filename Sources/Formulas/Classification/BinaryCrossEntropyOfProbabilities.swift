@@ -25,11 +25,22 @@ public struct BinaryCrossEntropyOfProbabilities: ElementwiseLoss {
   /// The cross-entropy and its derivative.
   @inlinable @inline(__always)
   public func evaluate<V: LossVector>(prediction: V, target: V) -> (loss: V, derivative: V) {
+    evaluate(prediction: prediction, target: target, firstStage: firstStage(prediction: prediction, target: target))
+  }
+}
+
+extension BinaryCrossEntropyOfProbabilities: TwoStageElementwiseLoss {
+  /// log p.
+  @inlinable @inline(__always)
+  package func firstStage<V: LossVector>(prediction: V, target: V) -> V { V.log(prediction) }
+
+  @inlinable @inline(__always)
+  package func evaluate<V: LossVector>(prediction: V, target: V, firstStage: V) -> (loss: V, derivative: V) {
     let positive = BinaryCrossEntropyOptions.smoothed(target, by: labelSmoothing)
     let negative = 1 - positive
     let weighted = positiveWeight == 1 ? positive : positiveWeight * positive
     let complement = 1 - prediction
-    let logPositive = V.maximum(V.log(prediction), V(-100))
+    let logPositive = V.maximum(firstStage, V(-100))
     let logNegative = V.maximum(V.log(onePlus: -prediction), V(-100))
     let variance = V.maximum(prediction * complement, V(1e-12))
     return (

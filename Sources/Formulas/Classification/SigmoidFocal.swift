@@ -23,8 +23,20 @@ public struct SigmoidFocal: ElementwiseLoss {
   /// The focal loss and its derivative.
   @inlinable @inline(__always)
   public func evaluate<V: LossVector>(prediction: V, target: V) -> (loss: V, derivative: V) {
+    evaluate(prediction: prediction, target: target, firstStage: firstStage(prediction: prediction, target: target))
+  }
+}
+
+extension SigmoidFocal: TwoStageElementwiseLoss {
+  /// e^(−|x|).
+  @inlinable @inline(__always)
+  package func firstStage<V: LossVector>(prediction: V, target: V) -> V {
+    V.exp(nonPositive: -prediction.magnitude)
+  }
+
+  @inlinable @inline(__always)
+  package func evaluate<V: LossVector>(prediction: V, target: V, firstStage tail: V) -> (loss: V, derivative: V) {
     let negative = 1 - target
-    let tail = V.exp(nonPositive: -prediction.magnitude)
     let isPositive = V(0) .< prediction
     let wrongSide = target.replacing(with: negative, where: isPositive)
     let linear = (wrongSide * prediction.magnitude).replacing(with: V(0), where: wrongSide .== V(0))
@@ -38,10 +50,19 @@ public struct SigmoidFocal: ElementwiseLoss {
     if gamma == 0 { return (factor * entropy, factor * slope) }
 
     let wrong = negative * up + target * down
+    let turn = gamma * (negative - target) * (up * down)
+    if gamma == 2 {
+      // u² without logarithm and exponential, and no quotient by u.
+      let scale = factor * wrong
+      return (
+        scale * wrong * entropy,
+        // An infinite logit has no turn left, and an infinite entropy.
+        scale * (wrong * slope + (turn * entropy).replacing(with: V(0), where: turn .== V(0)))
+      )
+    }
     let power = V.exp(gamma * V.log(wrong))
-    let turn = gamma * (negative - target) * (up * down) / wrong
-    // An infinite logit has no turn left, and an infinite entropy.
-    let turned = (turn * entropy).replacing(with: V(0), where: turn .== V(0))
+    let ratio = turn / wrong
+    let turned = (ratio * entropy).replacing(with: V(0), where: ratio .== V(0))
     let isCertain = wrong .== V(0)
     let scale = factor * power
     return (
