@@ -34,40 +34,42 @@ extension SigmoidFocal: TwoStageElementwiseLoss {
     V.exp(nonPositive: -prediction.magnitude)
   }
 
+  /// Probabilities are fractions of 1 + e^(−|x|), by which all is divided once, at the end: each quotient would add its
+  /// rounding to every power of it.
   @inlinable @inline(__always)
   package func evaluate<V: LossVector>(prediction: V, target: V, firstStage tail: V) -> (loss: V, derivative: V) {
     let negative = 1 - target
     let isPositive = V(0) .< prediction
     let wrongSide = target.replacing(with: negative, where: isPositive)
     let linear = (wrongSide * prediction.magnitude).replacing(with: V(0), where: wrongSide .== V(0))
-    let entropy = linear + V.log(onePlusFraction: tail)
-    let right = V(1) / (1 + tail)
-    let up = (tail * right).replacing(with: right, where: isPositive)
-    let down = right.replacing(with: tail * right, where: isPositive)
-    let slope = negative * up - target * down
+    let logarithm = V.log(onePlusFraction: tail)
+    let entropy = linear + logarithm
+    let whole = 1 + tail
+    let up = negative * tail.replacing(with: V(1), where: isPositive)
+    let down = target * V(1).replacing(with: tail, where: isPositive)
+    let slope = up - down
     var factor = V(1)
     if let alpha { factor = alpha * target + (1 - alpha) * negative }
-    if gamma == 0 { return (factor * entropy, factor * slope) }
+    if gamma == 0 { return (factor * entropy, factor * slope / whole) }
 
-    let wrong = negative * up + target * down
-    let turn = gamma * (negative - target) * (up * down)
+    let wrong = up + down
+    let turn = gamma * (negative - target) * tail
+    // An infinite logit has no turn left, and an infinite entropy.
+    let turned = (turn * entropy).replacing(with: V(0), where: turn .== V(0))
+    let change = V.multiplyAdd(wrong, slope, turned)
     if gamma == 2 {
-      // u² without logarithm and exponential, and no quotient by u.
+      // The cube of 1 + e^(−|x|) before that was rounded.
+      let square = whole * whole
+      let lost = tail - (whole - 1)
+      let cube = V.multiplyAdd(square, whole, 3 * lost * square)
       let scale = factor * wrong
-      return (
-        scale * wrong * entropy,
-        // An infinite logit has no turn left, and an infinite entropy.
-        scale * (wrong * slope + (turn * entropy).replacing(with: V(0), where: turn .== V(0)))
-      )
+      return (scale * wrong * entropy / square, scale * change / cube)
     }
-    let power = V.exp(gamma * V.log(wrong))
-    let ratio = turn / wrong
-    let turned = (ratio * entropy).replacing(with: V(0), where: ratio .== V(0))
+    let power = V.exp(gamma * (V.log(wrong) - logarithm))
     let isCertain = wrong .== V(0)
-    let scale = factor * power
     return (
-      (scale * entropy).replacing(with: V(0), where: isCertain),
-      (scale * (slope + turned)).replacing(with: V(0), where: isCertain)
+      (factor * power * entropy).replacing(with: V(0), where: isCertain),
+      (factor * power * change / (whole * wrong)).replacing(with: V(0), where: isCertain)
     )
   }
 }

@@ -17,7 +17,7 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
   let lead = gradientLead(arguments, as: V.self)
 
   var (sum, active) = (0.0, 0)
-  var ahead = (input: V.Lane(0), target: V.Lane(0), isKnown: false)
+  var ahead: KLDivergenceShifts<V.Lane>?
   for index in 0..<arguments.rows {
     var weight = 1.0
     if let weights = arguments.weights { weight = Double(weights[index]) }
@@ -27,12 +27,11 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
     if weight == 0 {
       if let inputGradient { clearRow(inputGradient, arguments, as: V.self) }
       if let targetGradient { clearRow(targetGradient, arguments, as: V.self) }
-      ahead.isKnown = false
+      ahead = nil
     } else {
       let input = arguments.input + index * arguments.inputStride
       let target = arguments.target + index * arguments.targetStride
-      let inputShift = ahead.isKnown ? ahead.input : largestElement(input, columns, as: V.self)
-      let targetShift = ahead.isKnown ? ahead.target : largestElement(target, columns, as: V.self)
+      let shifts = ahead ?? klDivergenceShifts(input, target, columns, as: V.self)
       if arguments.streams {
         prefetchEnd(ofStreamed: inputGradient, columns)
         prefetchEnd(ofStreamed: targetGradient, columns)
@@ -43,21 +42,20 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       var sums: KLDivergenceSums<V.Lane>
       if inverseTemperature == 1 {
         sums = klDivergenceSums(
-          input, target, columns, inputShift, targetShift, 1, to: kept, nextInput: nextInput,
-          nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, UnitTemperature.self, as: V.self
-        )
+          input, target, columns, shifts, 1, to: kept, nextInput: nextInput, nextTarget: nextTarget,
+          writing: waiting, ahead: lead, arguments.streams, UnitTemperature.self, as: V.self)
       } else {
         sums = klDivergenceSums(
-          input, target, columns, inputShift, targetShift, inverseTemperature, to: kept, nextInput: nextInput,
+          input, target, columns, shifts, inverseTemperature, to: kept, nextInput: nextInput,
           nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, AnyTemperature.self, as: V.self)
       }
-      ahead = (sums.nextInput, sums.nextTarget, true)
+      ahead = sums.next
       if sums.product.isNaN {
         sums.product = productWithoutZeros(
-          input, target, columns, inputShift, targetShift, inverseTemperature, in: kept, as: V.self)
+          input, target, columns, shifts, inverseTemperature, in: kept, as: V.self)
       }
-      let shift = log(sums.input / sums.target)
-      let divergence = sums.product / sums.target + shift
+      let offset = sums.product / sums.target
+      let divergence = offset + (shifts.excess * Double(inverseTemperature) + log(sums.input / sums.target))
       loss = weight * square * divergence
 
       // d(T²·KL)/dx, in which one T comes from the logits' division.
@@ -65,8 +63,7 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       waiting = KLDivergenceGradients()
       waiting.input = inputGradient
       (waiting.inputFactor, waiting.targetFactor) = (V.Lane(outer / sums.input), V.Lane(-outer / sums.target))
-      // In two parts: it is up to 20, and the sum with it cancels where e^u is largest.
-      let offset = divergence - shift
+      // In two parts, because the difference with it may cancel.
       waiting.offset = V.Lane(offset)
       waiting.rest = V.Lane(offset - Double(waiting.offset))
       if waiting.offset.isFinite {
@@ -132,10 +129,52 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
   }
 }
 
-/// Σ e^x, Σ e^u and Σ e^u·(u − x) of a row, relative to its shifts and divided by the temperature, and the maxima of the
+/// What the logits of a row are relative to.
+private struct KLDivergenceShifts<Lane: KernelScalar> {
+  /// The largest of each side.
+  var (input, target): (Lane, Lane)
+  /// The input where the target is largest, if it is finite; else the largest. Differences u − x are relative to it, so
+  /// that they are smallest, and rounded least, where they weigh most: with a row of nearly one class, whose difference may
+  /// be 40, the slopes of all others are about 1.
+  var reference: Lane
+
+  /// How far `reference` lies below the largest input.
+  @inline(__always)
+  var excess: Double { Double(input) - Double(reference) }
+
+  /// From lanes of largest elements, and of the inputs where the targets are.
+  @inline(__always)
+  init<V: KernelVector>(_ largestInput: V, _ largestTarget: V, _ inputAtLargest: V) where V.Lane == Lane {
+    (input, target) = (largestInput.largest, largestTarget.largest)
+    let lowest = V(lane: -.infinity)
+    reference = lowest.replacing(with: inputAtLargest, where: largestTarget .== V(lane: target)).largest
+    if !reference.isFinite { reference = input }
+  }
+}
+
+/// The shifts of a row that no row before has looked at.
+@inline(never)
+private func klDivergenceShifts<V: KernelVector>(
+  _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, as: V.Type
+) -> KLDivergenceShifts<V.Lane> {
+  var (largestInput, largestTarget) = (V(lane: -.infinity), V(lane: -.infinity))
+  var inputAtLargest = largestInput
+  var index = 0
+  while index < columns {
+    let lanes = min(V.laneCount, columns - index)
+    let x = loadLanes(input + index, lanes, padding: -.infinity, as: V.self)
+    let u = loadLanes(target + index, lanes, padding: -.infinity, as: V.self)
+    inputAtLargest = inputAtLargest.replacing(with: x, where: largestTarget .< u)
+    (largestInput, largestTarget) = (.maximum(largestInput, x), .maximum(largestTarget, u))
+    index += lanes
+  }
+  return KLDivergenceShifts(largestInput, largestTarget, inputAtLargest)
+}
+
+/// Σ e^x, Σ e^u and Σ e^u·(u − x) of a row, relative to its shifts and divided by the temperature, and the shifts of the
 /// next one.
 private typealias KLDivergenceSums<Lane: KernelScalar> = (
-  input: Double, target: Double, product: Double, nextInput: Lane, nextTarget: Lane
+  input: Double, target: Double, product: Double, next: KLDivergenceShifts<Lane>
 )
 
 /// Whether logits are divided by a temperature, known when a loop is compiled.
@@ -193,19 +232,22 @@ private func gradientLead<V: KernelVector>(_ arguments: KLDivergenceArguments<V.
 /// The gradients that wait are written, `lead` elements ahead.
 @inline(never)
 private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
-  _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, _ inputShift: V.Lane,
-  _ targetShift: V.Lane, _ inverseTemperature: V.Lane, to kept: KLDivergenceScratch<V.Lane>,
+  _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int,
+  _ shifts: KLDivergenceShifts<V.Lane>, _ inverseTemperature: V.Lane, to kept: KLDivergenceScratch<V.Lane>,
   nextInput: UnsafePointer<V.Lane>, nextTarget: UnsafePointer<V.Lane>,
   writing waiting: KLDivergenceGradients<V.Lane>, ahead lead: Int, _ streams: Bool, _: Temperature.Type, as: V.Type
 ) -> KLDivergenceSums<V.Lane> {
   let scale = V(lane: inverseTemperature)
   // No difference is lower where e^u is not 0, because x is no larger than its shift.
-  let lowest = V(lane: V.lowestExponent)
-  let (inputShift, targetShift) = (V(lane: inputShift), V(lane: targetShift))
+  let excess = V.Lane(shifts.excess * Double(inverseTemperature))
+  let lowest = V(lane: excess.isFinite ? V.lowestExponent - excess : -V.Lane.greatestFiniteMagnitude)
+  let (inputShift, targetShift) = (V(lane: shifts.input), V(lane: shifts.target))
+  let reference = V(lane: shifts.reference)
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
   let (inputExponentials, targetExponentials) = (kept.inputExponentials, kept.targetExponentials)
   let differences = kept.differences
   var (largestInput, largestTarget) = (V(lane: -.infinity), V(lane: -.infinity))
+  var inputAtLargest = largestInput
   var (inputSum, targetSum, productSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
 
   let (inputLines, targetLines) = klDivergenceEnds(waiting, in: kept, columns, streams, as: V.self)
@@ -244,27 +286,30 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     loadLanes(target + index, lanes, padding: -.infinity, as: V.self) - targetShift
   }
   @inline(__always)
-  func inputDifference(_ index: Int, _ lanes: Int) -> V {
-    loadLanes(input + index, lanes, padding: -.infinity, as: V.self) - inputShift
+  func loadInput(_ index: Int, _ lanes: Int) -> V {
+    loadLanes(input + index, lanes, padding: -.infinity, as: V.self)
   }
   @inline(__always)
   func keepTarget(_ index: Int, _ lanes: Int, _ du: V) -> V {
     let f = V.exp(ofSummand: Temperature.scaled(du, scale))
     storeLanes(f, targetExponentials + index, lanes)
     targetSum.lanes = targetSum.lanes + f
-    largestTarget = .maximum(largestTarget, loadLanes(nextTarget + index, lanes, padding: -.infinity, as: V.self))
     return f
   }
   @inline(__always)
-  func keepInput(_ index: Int, _ lanes: Int, _ dx: V, _ f: V, _ du: V) {
-    let e = V.exp(ofSummand: Temperature.scaled(dx, scale))
+  func keepInput(_ index: Int, _ lanes: Int, _ x: V, _ f: V, _ du: V) {
+    let e = V.exp(ofSummand: Temperature.scaled(x - inputShift, scale))
     storeLanes(e, inputExponentials + index, lanes)
     inputSum.lanes = inputSum.lanes + e
     // Of NaN, where both are −∞, `maximum` yields its left operand.
-    let difference = V.maximum(lowest, Temperature.scaled(du - dx, scale))
+    let difference = V.maximum(lowest, Temperature.scaled(du - (x - reference), scale))
     storeLanes(difference, differences + index, lanes)
     productSum.lanes = V.multiplyAdd(f, difference, productSum.lanes)
-    largestInput = .maximum(largestInput, loadLanes(nextInput + index, lanes, padding: -.infinity, as: V.self))
+    let nextX = loadLanes(nextInput + index, lanes, padding: -.infinity, as: V.self)
+    let nextU = loadLanes(nextTarget + index, lanes, padding: -.infinity, as: V.self)
+    inputAtLargest = inputAtLargest.replacing(with: nextX, where: largestTarget .< nextU)
+    largestInput = .maximum(largestInput, nextX)
+    largestTarget = .maximum(largestTarget, nextU)
   }
   @inline(__always)
   func flush() {
@@ -278,9 +323,9 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
     @inline(__always)
     func addVectors(to end: Int, sameLines: Bool, streams: Bool) {
       while index < end {
-        let (du, dx) = (targetDifference(index, V.laneCount), inputDifference(index, V.laneCount))
+        let (du, x) = (targetDifference(index, V.laneCount), loadInput(index, V.laneCount))
         writeGradients(index, sameLines: sameLines, streams: streams)
-        keepInput(index, V.laneCount, dx, keepTarget(index, V.laneCount, du), du)
+        keepInput(index, V.laneCount, x, keepTarget(index, V.laneCount, du), du)
         prefetch(after: nextInput + index)
         prefetch(after: nextTarget + index)
         index += V.laneCount
@@ -325,9 +370,9 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
         }
         index = start
         while index < stop {
-          let dx = inputDifference(index, V.laneCount)
+          let x = loadInput(index, V.laneCount)
           writeInputGradient(at: inputStart + index)
-          keepInput(index, V.laneCount, dx, .load(targetExponentials + index), .load(differences + index))
+          keepInput(index, V.laneCount, x, .load(targetExponentials + index), .load(differences + index))
           prefetch(after: nextInput + index)
           index += V.laneCount
         }
@@ -337,22 +382,26 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   }
   if index < columns {
     let lanes = columns - index
-    let (du, dx) = (targetDifference(index, lanes), inputDifference(index, lanes))
-    keepInput(index, lanes, dx, keepTarget(index, lanes, du), du)
+    let (du, x) = (targetDifference(index, lanes), loadInput(index, lanes))
+    keepInput(index, lanes, x, keepTarget(index, lanes, du), du)
     flush()
   }
-  return (inputSum.total, targetSum.total, productSum.total, largestInput.largest, largestTarget.largest)
+  return (
+    inputSum.total, targetSum.total, productSum.total,
+    KLDivergenceShifts(largestInput, largestTarget, inputAtLargest)
+  )
 }
 
 /// Σ e^u·(u − x) where 0·∞ was in it: a probability of the target that is 0 in this format, where that of the input is
 /// as well. The kept differences become 0 there.
 @inline(never)
 private func productWithoutZeros<V: KernelVector>(
-  _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int, _ inputShift: V.Lane,
-  _ targetShift: V.Lane, _ inverseTemperature: V.Lane, in kept: KLDivergenceScratch<V.Lane>, as: V.Type
+  _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int,
+  _ shifts: KLDivergenceShifts<V.Lane>, _ inverseTemperature: V.Lane, in kept: KLDivergenceScratch<V.Lane>,
+  as: V.Type
 ) -> Double {
   let zero = V(lane: 0)
-  let (inputShift, targetShift) = (V(lane: inputShift), V(lane: targetShift))
+  let (reference, targetShift) = (V(lane: shifts.reference), V(lane: shifts.target))
   let inverse = V(lane: inverseTemperature)
   var sum = 0.0
   var index = 0
@@ -360,7 +409,7 @@ private func productWithoutZeros<V: KernelVector>(
     let lanes = min(V.laneCount, columns - index)
     let e = loadLanes(UnsafePointer(kept.targetExponentials) + index, lanes, as: V.self)
     let du = loadLanes(target + index, lanes, as: V.self) - targetShift
-    let dx = loadLanes(input + index, lanes, as: V.self) - inputShift
+    let dx = loadLanes(input + index, lanes, as: V.self) - reference
     let difference = ((du - dx) * inverse).replacing(with: zero, where: e .== zero)
     storeLanes(difference, kept.differences + index, lanes)
     sum += (e * difference).total
