@@ -70,7 +70,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   for column in 0..<columns {
     var value = V.load(z + column * V.laneCount)
     if cap != 0 {
-      value = V(cap) * V.tanh(value * V(1 / cap))
+      value = V(cap) * V.tanh(value / V(cap))
       value.store(z + column * V.laneCount)
     }
     largest = .maximum(largest, value)

@@ -446,8 +446,8 @@ private func capLogits<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>, _ count: Int, _ cap: V.Lane,
   as: V.Type
 ) {
-  let (cap, inverse) = (V(lane: cap), V(lane: 1 / cap))
+  let cap = V(lane: cap)
   forEachVector(from: 0, to: count, destination: destination, streams: false, as: V.self) { index, lanes in
-    cap * V.tanh(loadLanes(source + index, lanes, as: V.self) * inverse)
+    cap * V.tanh(loadLanes(source + index, lanes, as: V.self) / cap)
   }
 }

@@ -240,9 +240,18 @@ extension SIMD16 where Scalar == Float {
 
   @inline(__always)
   public static func tanh(_ x: Self) -> Self {
-    // −expm1(−2|x|) / (2 + expm1(−2|x|)), with the sign of x.
-    let decay = expMinusOne(.zero - (x.magnitude + x.magnitude))
-    let result = (.zero - decay) / (Self(repeating: 2) + decay)
+    // With t = e^(−2|x|): (1 − t) / (1 + t) from t − 1 where that is less than ½, 1 − 2t / (1 + t) from t elsewhere.
+    // The last difference rounds once, where a quotient just below 1 would double what its parts have lost.
+    let one = Self(repeating: 1)
+    let magnitude = x.magnitude
+    let (integer, _, r) = reduced(maximum(.zero - (magnitude + magnitude), Self(repeating: -40)))
+    let (power, fraction) = (power(ofTwo: integer), expMinusOne(reduced: r))
+    let tail = multiplyAdd(fraction, power, power)
+    let decay = multiplyAdd(fraction, power, power - one)
+    let isLarge = Self(repeating: 0.55) .< magnitude
+    let numerator = (.zero - decay).replacing(with: .zero - (tail + tail), where: isLarge)
+    let quotient = numerator / (Self(repeating: 2) + decay).replacing(with: one + tail, where: isLarge)
+    let result = quotient.replacing(with: one + quotient, where: isLarge)
     return result.withSign(of: x)
   }
 }
