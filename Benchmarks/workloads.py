@@ -6,6 +6,7 @@ as an argument, so that neither worker imports the other's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +114,74 @@ def binary_inputs(random: Random, size: Dimensions) -> Inputs:
     return {"logits": logits, "targets": (random.random(logits.shape, dtype=np.float32) < 0.5).astype(np.float32)}
 
 
+def sign_inputs(random: Random, size: Dimensions) -> Inputs:
+    predictions = normal(random, size["rows"], size["columns"], scale=2)
+    return {"predictions": predictions, "targets": random.choice(np.array([-1, 1], np.float32), predictions.shape)}
+
+
+def count_inputs(random: Random, size: Dimensions) -> Inputs:
+    predictions = normal(random, size["rows"], size["columns"])
+    return {"predictions": predictions, "targets": random.poisson(2, predictions.shape).astype(np.float32)}
+
+
+def probability_inputs(random: Random, size: Dimensions) -> Inputs:
+    targets = binary_inputs(random, size)["targets"]
+    probabilities = random.uniform(0.001, 0.999, targets.shape).astype(np.float32)
+    return {"probabilities": probabilities, "targets": targets}
+
+
+def log_cosh_torch(torch: Any) -> Formula:
+    def cost(predictions: Any, targets: Any) -> Any:
+        magnitude = (predictions - targets).abs()
+        return (magnitude + torch.nn.functional.softplus(-2 * magnitude) - math.log(2)).mean()
+
+    return cost
+
+
+QUANTILE = 0.9
+
+
+def quantile_torch(torch: Any) -> Formula:
+    def cost(predictions: Any, targets: Any) -> Any:
+        error = targets - predictions
+        return torch.maximum(QUANTILE * error, (QUANTILE - 1) * error).mean()
+
+    return cost
+
+
+def quantile_jax(jax: Any, optax: Any) -> Formula:
+    def cost(predictions: Any, targets: Any) -> Any:
+        error = targets - predictions
+        return jax.numpy.maximum(QUANTILE * error, (QUANTILE - 1) * error).mean()
+
+    return cost
+
+
+FOCAL = {"alpha": 0.25, "gamma": 2.0}
+
+
+def focal_torch(torch: Any) -> Formula:
+    F = torch.nn.functional
+
+    def cost(logits: Any, targets: Any) -> Any:
+        probabilities = torch.sigmoid(logits)
+        wrong = probabilities * (1 - targets) + (1 - probabilities) * targets
+        weight = FOCAL["alpha"] * targets + (1 - FOCAL["alpha"]) * (1 - targets)
+        entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return (weight * wrong ** FOCAL["gamma"] * entropy).mean()
+
+    return cost
+
+
+def probabilities_jax(jax: Any, optax: Any) -> Formula:
+    jnp = jax.numpy
+
+    def cost(probabilities: Any, targets: Any) -> Any:
+        return -(targets * jnp.log(probabilities) + (1 - targets) * jnp.log1p(-probabilities)).mean()
+
+    return cost
+
+
 def huber_jax(jax: Any, optax: Any) -> Formula:
     return lambda predictions, targets: optax.huber_loss(predictions, targets, delta=1.0).mean()
 
@@ -157,6 +226,71 @@ ELEMENT_WISE = [
             lambda logits, targets: torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
         ),
         jax=lambda jax, optax: lambda logits, targets: optax.sigmoid_binary_cross_entropy(logits, targets).mean(),
+    ),
+    element_wise(
+        "binary-cross-entropy-probabilities",
+        make=probability_inputs,
+        differentiable=("probabilities",),
+        torch=lambda torch: (
+            lambda probabilities, targets: torch.nn.functional.binary_cross_entropy(probabilities, targets)
+        ),
+        jax=probabilities_jax,
+    ),
+    element_wise(
+        "focal",
+        make=binary_inputs,
+        differentiable=("logits",),
+        options=FOCAL,
+        torch=focal_torch,
+        jax=lambda jax, optax: lambda logits, targets: optax.sigmoid_focal_loss(logits, targets, **FOCAL).mean(),
+    ),
+    element_wise(
+        "smooth-l1",
+        make=regression_inputs,
+        differentiable=("predictions",),
+        options={"beta": 1.0},
+        torch=lambda torch: lambda predictions, targets: torch.nn.functional.smooth_l1_loss(predictions, targets),
+        jax=huber_jax,
+    ),
+    element_wise(
+        "log-cosh",
+        make=regression_inputs,
+        differentiable=("predictions",),
+        torch=log_cosh_torch,
+        jax=lambda jax, optax: lambda predictions, targets: optax.log_cosh(predictions, targets).mean(),
+    ),
+    element_wise(
+        "quantile",
+        make=regression_inputs,
+        differentiable=("predictions",),
+        options={"quantile": QUANTILE},
+        torch=quantile_torch,
+        jax=quantile_jax,
+    ),
+    element_wise(
+        "poisson",
+        make=count_inputs,
+        differentiable=("predictions",),
+        torch=lambda torch: lambda predictions, targets: torch.nn.functional.poisson_nll_loss(predictions, targets),
+        jax=lambda jax, optax: (
+            lambda predictions, targets: (jax.numpy.exp(predictions) - targets * predictions).mean()
+        ),
+    ),
+    element_wise(
+        "hinge",
+        make=sign_inputs,
+        differentiable=("predictions",),
+        torch=lambda torch: lambda predictions, targets: torch.relu(1 - targets * predictions).mean(),
+        jax=lambda jax, optax: lambda predictions, targets: optax.hinge_loss(predictions, targets).mean(),
+    ),
+    element_wise(
+        "squared-hinge",
+        make=sign_inputs,
+        differentiable=("predictions",),
+        torch=lambda torch: lambda predictions, targets: torch.relu(1 - targets * predictions).square().mean(),
+        jax=lambda jax, optax: (
+            lambda predictions, targets: jax.numpy.square(optax.hinge_loss(predictions, targets)).mean()
+        ),
     ),
 ]
 
@@ -568,6 +702,117 @@ def supervised_contrastive_metric_learning(torch: Any) -> Formula:
     return lambda embeddings, labels: loss(embeddings, labels)
 
 
+MULTI_SIMILARITY = {"alpha": 2.0, "beta": 50.0, "base": 0.5}
+
+
+def multi_similarity_torch(torch: Any) -> Formula:
+    alpha, beta, base = MULTI_SIMILARITY.values()
+
+    def cost(embeddings: Any, labels: Any) -> Any:
+        unit = unit_torch(torch, embeddings)
+        margins = unit @ unit.T - base
+        positive, negative = relations(torch.eye(len(labels), dtype=torch.bool), labels)
+        near = (-alpha * margins).masked_fill(~positive, -torch.inf).logsumexp(1)
+        far = (beta * margins).masked_fill(~negative, -torch.inf).logsumexp(1)
+        softplus = torch.nn.functional.softplus
+        return (softplus(near) / alpha + softplus(far) / beta).mean()
+
+    return cost
+
+
+def multi_similarity_jax(jax: Any, optax: Any) -> Formula:
+    jnp = jax.numpy
+    alpha, beta, base = MULTI_SIMILARITY.values()
+
+    def cost(embeddings: Any, labels: Any) -> Any:
+        unit = unit_jax(jax, embeddings)
+        margins = unit @ unit.T - base
+        positive, negative = relations(jnp.eye(len(labels), dtype=bool), labels)
+        near = jax.nn.logsumexp(jnp.where(positive, -alpha * margins, -jnp.inf), axis=1)
+        far = jax.nn.logsumexp(jnp.where(negative, beta * margins, -jnp.inf), axis=1)
+        return (jax.nn.softplus(near) / alpha + jax.nn.softplus(far) / beta).mean()
+
+    return cost
+
+
+def multi_similarity_metric_learning(torch: Any) -> Formula:
+    from pytorch_metric_learning.losses import MultiSimilarityLoss
+
+    loss = MultiSimilarityLoss(**MULTI_SIMILARITY)
+    return lambda embeddings, labels: loss(embeddings, labels)
+
+
+def anchor_inputs(random: Random, size: Dimensions) -> Inputs:
+    return {role: embeddings(random, size["rows"], size["columns"]) for role in ("anchors", "positives")}
+
+
+def n_pairs_torch(torch: Any) -> Formula:
+    return lambda anchors, positives: torch.nn.functional.cross_entropy(
+        anchors @ positives.T, torch.arange(len(anchors))
+    )
+
+
+def n_pairs_jax(jax: Any, optax: Any) -> Formula:
+    def cost(anchors: Any, positives: Any) -> Any:
+        similarities = anchors @ positives.T
+        return (jax.nn.logsumexp(similarities, axis=1) - jax.numpy.diagonal(similarities)).mean()
+
+    return cost
+
+
+def centre_inputs(random: Random, size: Dimensions) -> Inputs:
+    return {
+        "embeddings": normal(random, size["rows"], size["columns"]),
+        "class-centers": normal(random, size["classes"], size["columns"]),
+        "labels": labels(random, size["rows"], size["classes"]),
+    }
+
+
+ARC_FACE = {"margin": 0.5, "scale": 16.0}
+COS_FACE = {"margin": 0.35, "scale": 16.0}
+
+
+def arc_margin(cosines: Any, sines: Any) -> Any:
+    """cos(θ + margin)."""
+    return math.cos(ARC_FACE["margin"]) * cosines - math.sin(ARC_FACE["margin"]) * sines
+
+
+def centres_torch(torch: Any, margin: Callable[[Any], Any], scale: float) -> Formula:
+    def cost(embeddings: Any, class_centers: Any, labels: Any) -> Any:
+        cosines = unit_torch(torch, embeddings) @ unit_torch(torch, class_centers).T
+        own = cosines.gather(1, labels[:, None])
+        return torch.nn.functional.cross_entropy(scale * cosines.scatter(1, labels[:, None], margin(own)), labels)
+
+    return cost
+
+
+def centres_jax(jax: Any, margin: Callable[[Any], Any], scale: float) -> Formula:
+    jnp = jax.numpy
+
+    def cost(embeddings: Any, class_centers: Any, labels: Any) -> Any:
+        cosines = unit_jax(jax, embeddings) @ unit_jax(jax, class_centers).T
+        rows = jnp.arange(len(labels))
+        own = margin(cosines[rows, labels])
+        logits = scale * cosines.at[rows, labels].set(own)
+        return (jax.nn.logsumexp(logits, axis=1) - scale * own).mean()
+
+    return cost
+
+
+def cosine_embedding_torch(torch: Any) -> Formula:
+    return lambda first, second, same: torch.nn.functional.cosine_embedding_loss(first, second, 2 * same - 1)
+
+
+def cosine_embedding_jax(jax: Any, optax: Any) -> Formula:
+    jnp = jax.numpy
+
+    def cost(first: Any, second: Any, same: Any) -> Any:
+        cosines = optax.cosine_similarity(first, second)
+        return jnp.where(same == 1, 1 - cosines, jax.nn.relu(cosines)).mean()
+
+    return cost
+
+
 METRIC_LEARNING = "pytorch-metric-learning"
 SMALL_BATCH = {"rows": 48, "columns": 16}
 
@@ -591,6 +836,17 @@ def matched(loss: str, rows: int, columns: int, **entry: Any) -> Workload:
         make=matched_inputs,
         differentiable=("queries", "keys"),
         peer_bytes=lambda size: 16 * size["rows"] ** 2,
+        **entry,
+    )
+
+
+def centres(loss: str, **entry: Any) -> Workload:
+    return Workload(
+        loss=loss,
+        dimensions={"rows": 1024, "columns": 512, "classes": 10000},
+        smoke=SMALL_BATCH | {"classes": 40},
+        make=centre_inputs,
+        differentiable=("embeddings", "class-centers"),
         **entry,
     )
 
@@ -699,6 +955,49 @@ EMBEDDINGS = [
     ),
     info_nce(4096, 128),
     info_nce(65536, 128),
+    Workload(
+        loss="n-pairs",
+        dimensions={"rows": 4096, "columns": 128},
+        smoke=SMALL_BATCH,
+        make=anchor_inputs,
+        differentiable=("anchors", "positives"),
+        torch=n_pairs_torch,
+        jax=n_pairs_jax,
+    ),
+    labelled(
+        "multi-similarity",
+        4096,
+        64,
+        options=MULTI_SIMILARITY,
+        torch=multi_similarity_torch,
+        jax=multi_similarity_jax,
+        extra={METRIC_LEARNING: multi_similarity_metric_learning},
+    ),
+    centres(
+        "arc-face",
+        options=ARC_FACE,
+        torch=lambda torch: centres_torch(
+            torch, lambda own: arc_margin(own, (1 - own * own).sqrt()), ARC_FACE["scale"]
+        ),
+        jax=lambda jax, optax: centres_jax(
+            jax, lambda own: arc_margin(own, jax.numpy.sqrt(1 - own * own)), ARC_FACE["scale"]
+        ),
+    ),
+    centres(
+        "cos-face",
+        options=COS_FACE,
+        torch=lambda torch: centres_torch(torch, lambda own: own - COS_FACE["margin"], COS_FACE["scale"]),
+        jax=lambda jax, optax: centres_jax(jax, lambda own: own - COS_FACE["margin"], COS_FACE["scale"]),
+    ),
+    Workload(
+        loss="cosine-embedding",
+        dimensions={"rows": 65536, "columns": 128},
+        smoke=SMALL_BATCH,
+        make=pair_inputs,
+        differentiable=("first", "second"),
+        torch=cosine_embedding_torch,
+        jax=cosine_embedding_jax,
+    ),
 ]
 
 
