@@ -62,7 +62,7 @@ package struct KLDivergenceScratch<Scalar: KernelScalar> {
   /// Exponentials relative to the largest logit.
   package let inputExponentials: UnsafeMutablePointer<Scalar>
   package let targetExponentials: UnsafeMutablePointer<Scalar>
-  /// Target's logit minus input's, both relative to their largest.
+  /// Target's logit minus input's, divided by the temperature, less one number for the row.
   package let differences: UnsafeMutablePointer<Scalar>
 
   package init(_ memory: UnsafeMutablePointer<Scalar>, columns: Int) {

@@ -102,7 +102,8 @@ extension Workload {
       2 * Double(shape[.rows]) * Double(shape[.classes]) * Double(shape[.columns])
     }
     return Workload(
-      name, shapes: [Dimensions([.rows: 1024, .columns: 512, .classes: 10000])],
+      name, options: LossOptions([.scale: 16]),
+      shapes: [Dimensions([.rows: 1024, .columns: 512, .classes: 10000])],
       inputs: { shape in
         let classes = Dimensions([.rows: shape[.classes], .columns: shape[.columns]])
         return [

@@ -56,7 +56,7 @@ struct RowSweep<Scalar: LossScalar> {
     columnSums = needsColumnSums ? arena.array(of: Double.self, columns) : nil
   }
 
-  private static func blockSize(_ rows: Int) -> Int { rows >= 2048 ? 256 : 64 }
+  private static func blockSize(_ rows: Int) -> Int { rows >= 2048 ? 256 : rows >= 1024 ? 128 : 64 }
 
   /// Room for a whole vector beyond the last column of a spare tile.
   private var spareStride: Int { blockSize + 16 }

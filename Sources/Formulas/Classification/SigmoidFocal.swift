@@ -55,21 +55,22 @@ extension SigmoidFocal: TwoStageElementwiseLoss {
     let wrong = up + down
     let turn = gamma * (negative - target) * tail
     // An infinite logit has no turn left, and an infinite entropy.
-    let turned = (turn * entropy).replacing(with: V(0), where: turn .== V(0))
-    let change = V.multiplyAdd(wrong, slope, turned)
+    let hasNoTurn = turn .== V(0)
     if gamma == 2 {
       // The cube of 1 + e^(−|x|) before that was rounded.
       let square = whole * whole
       let lost = tail - (whole - 1)
       let cube = V.multiplyAdd(square, whole, 3 * lost * square)
+      let change = V.multiplyAdd(wrong, slope, (turn * entropy).replacing(with: V(0), where: hasNoTurn))
       let scale = factor * wrong
       return (scale * wrong * entropy / square, scale * change / cube)
     }
     let power = V.exp(gamma * (V.log(wrong) - logarithm))
+    let turned = (turn / wrong * entropy).replacing(with: V(0), where: hasNoTurn)
     let isCertain = wrong .== V(0)
     return (
       (factor * power * entropy).replacing(with: V(0), where: isCertain),
-      (factor * power * change / (whole * wrong)).replacing(with: V(0), where: isCertain)
+      (factor * power * (slope + turned) / whole).replacing(with: V(0), where: isCertain)
     )
   }
 }

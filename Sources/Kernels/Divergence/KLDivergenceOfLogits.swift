@@ -4,8 +4,8 @@ import Glibc
 
 /// The KL divergence of one block of rows where both distributions are logits.
 ///
-/// While the exponentials and sums of a row are taken, the maxima of the next row are looked for, which brings that one
-/// from memory, and the gradients of the row before are written from what lies in the first-level cache. They are a little
+/// While the exponentials and sums of a row are taken, the maxima of the next row are looked for, and the input where its
+/// target is largest, which brings that row from memory, and the gradients of the row before are written from what lies in the first-level cache. They are a little
 /// ahead, because what is kept of this row takes the place of what was kept of that one.
 @inline(never)
 func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.Lane>, as: V.Type) {
@@ -31,7 +31,7 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
     } else {
       let input = arguments.input + index * arguments.inputStride
       let target = arguments.target + index * arguments.targetStride
-      let shifts = ahead ?? klDivergenceShifts(input, target, columns, as: V.self)
+      var shifts = (ahead ?? klDivergenceShifts(input, target, columns, as: V.self)).chosen(inverseTemperature)
       if arguments.streams {
         prefetchEnd(ofStreamed: inputGradient, columns)
         prefetchEnd(ofStreamed: targetGradient, columns)
@@ -50,12 +50,19 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
           nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, AnyTemperature.self, as: V.self)
       }
       ahead = sums.next
-      if sums.product.isNaN {
+      let normalizers = log(sums.input / sums.target)
+      var offset = sums.product / sums.target
+      var excess = shifts.excess * Double(inverseTemperature)
+      var divergence = offset + (excess + normalizers)
+      if !offset.isFinite || excess > 3 * abs(divergence) {
+        // 0·∞ or overflow, or a class that the target gives most, and yet so little that what all others differ from it
+        // takes the digits.
+        shifts.reference = shifts.input
         sums.product = productWithoutZeros(
           input, target, columns, shifts, inverseTemperature, in: kept, as: V.self)
+        (offset, excess) = (sums.product / sums.target, 0)
+        divergence = offset + normalizers
       }
-      let offset = sums.product / sums.target
-      let divergence = offset + (shifts.excess * Double(inverseTemperature) + log(sums.input / sums.target))
       loss = weight * square * divergence
 
       // d(T²·KL)/dx, in which one T comes from the logits' division.
@@ -66,7 +73,8 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       // In two parts, because the difference with it may cancel.
       waiting.offset = V.Lane(offset)
       waiting.rest = V.Lane(offset - Double(waiting.offset))
-      if waiting.offset.isFinite {
+      // Differences are no less than −excess where they count.
+      if V.Lane(offset + excess).isFinite {
         waiting.target = targetGradient
       } else if let targetGradient {
         writeUnboundedGradient(targetGradient, columns, waiting, in: kept, arguments.streams, as: V.self)
@@ -111,7 +119,7 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
     _ kept: KLDivergenceScratch<Lane>, _ targetTerm: V, _ index: Int, _ lanes: Int
   ) -> V where V.Lane == Lane {
     let difference = loadLanes(UnsafePointer(kept.differences) + index, lanes, as: V.self)
-    return targetTerm * ((V(lane: offset) - difference) + V(lane: rest))
+    return V.multiplyAdd(targetTerm, V(lane: offset) - difference, targetTerm * V(lane: rest))
   }
 
   @inline(__always)
@@ -133,9 +141,11 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
 private struct KLDivergenceShifts<Lane: KernelScalar> {
   /// The largest of each side.
   var (input, target): (Lane, Lane)
-  /// The input where the target is largest, if it is finite; else the largest. Differences u − x are relative to it, so
-  /// that they are smallest, and rounded least, where they weigh most: with a row of nearly one class, whose difference may
-  /// be 40, the slopes of all others are about 1.
+  /// The input where the target is largest.
+  ///
+  /// Differences u − x are relative to it where it lies far below the largest, and to that elsewhere. So they are smallest,
+  /// and rounded least, where they weigh most: in a row of nearly one class, whose difference may be 40, the slopes of all
+  /// others are about 1.
   var reference: Lane
 
   /// How far `reference` lies below the largest input.
@@ -147,8 +157,18 @@ private struct KLDivergenceShifts<Lane: KernelScalar> {
   init<V: KernelVector>(_ largestInput: V, _ largestTarget: V, _ inputAtLargest: V) where V.Lane == Lane {
     (input, target) = (largestInput.largest, largestTarget.largest)
     let lowest = V(lane: -.infinity)
-    reference = lowest.replacing(with: inputAtLargest, where: largestTarget .== V(lane: target)).largest
-    if !reference.isFinite { reference = input }
+    // `largest` must not see NaN.
+    reference =
+      lowest.replacing(with: .maximum(lowest, inputAtLargest), where: largestTarget .== V(lane: target))
+      .largest
+  }
+
+  /// With the reference that differences shall be relative to.
+  @inline(__always)
+  func chosen(_ inverseTemperature: Lane) -> Self {
+    var result = self
+    if !reference.isFinite || excess * Double(inverseTemperature) < 2 { result.reference = input }
+    return result
   }
 }
 

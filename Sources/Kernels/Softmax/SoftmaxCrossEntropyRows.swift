@@ -396,7 +396,7 @@ private func addLabelTerm<Lane: KernelScalar>(
   } else if row.labelTerm != 0 {
     var slope: Lane = 1
     if arguments.softCap != 0 {
-      let ratio = row.capped[row.label] / Lane(arguments.softCap)
+      let ratio = row.capped[row.label] * Lane(1 / arguments.softCap)
       slope = 1 - ratio * ratio
     }
     gradient[row.label] -= row.labelTerm * slope

@@ -232,6 +232,105 @@ struct DivergenceTests {
     #expect(gradient == [-0.5, -0.5])
   }
 
+  @Test("H15: infinity where q is 0 in the very class that the target gives most", arguments: [3, 37])
+  func impossibleLargestTarget(_ columns: Int) throws {
+    var (input, target) = (Array(repeating: 0.0, count: columns), Array(repeating: 0.0, count: columns))
+    (input[0], input[1], target[0], target[1]) = (-.infinity, 1, 2, 1)
+    let result = try evaluate(.logits, input, .logits, target)
+    #expect(result.loss == .infinity)
+    let (q, p) = (softmax(input), softmax(target))
+    for column in 0..<columns { #expect(abs(result.gradient[column] - (q[column] - p[column])) <= 1e-15) }
+    // p·(log p − log q − KL)
+    #expect(result.targetGradient.dropFirst().allSatisfy { $0 == -.infinity })
+    #expect(!result.targetGradient[0].isFinite)
+  }
+
+  private func softmax(_ logits: [Double]) -> [Double] {
+    let exponentials = logits.map { exp($0 - logits.max()!) }
+    return exponentials.map { $0 / exponentials.reduce(0, +) }
+  }
+
+  @Test(
+    "Where the target is largest the input lies far below others", arguments: [20, 33, 70, 1000],
+    [(gap: 20.0, depth: -40.0), (0.125, -20), (0.125, -1000), (4, -8), (1, -1.5)])
+  func lowInputAtLargestTarget(_ columns: Int, _ shape: (gap: Double, depth: Double)) throws {
+    let isFused = try InstructionSet.current != .baseline
+    for temperature in [1, 2.0] {
+      for place in [0, 17, columns - 1] {
+        var problem = DivergenceProblem.random(
+          rows: 3, columns: columns, input: .logits, targets: .logits, temperature: temperature, seed: 7)
+        for column in 0..<columns {
+          // Between 0 and 1.
+          problem.input[columns + column] = 0.5 + problem.input[columns + column] / 16
+          problem.targets[columns + column] = 0.5 + problem.targets[columns + column] / 16
+        }
+        problem.input[columns + place] = shape.depth
+        problem.targets[columns + place] = 1 + shape.gap
+        let reference = problem.reference(scale: 1.0 / 3, scalar: Double.self)
+        let outcome = try DivergenceRun<Float>(problem)()
+        let (loss, row) = (reference.losses.values[1], columns..<2 * columns)
+        #expect(
+          abs(Double(outcome.losses[1]) - loss) <= 1e-6 * loss + 1e-7, "\(shape) \(temperature) \(place)")
+        for (found, expected) in [
+          (outcome.gradient, reference.gradient.values), (outcome.targetGradient, reference.targetGradient.values),
+        ] {
+          let largest = expected[row].map(abs).max()!
+          // Sums of a thousand terms of one size are off by their own roundings, small exponentials by more without
+          // fused multiply-add.
+          let tolerance = (columns < 100 ? 4e-7 : 8e-7) * (isFused ? 1 : 2)
+          for index in row { #expect(abs(Double(found[index]) - expected[index]) <= tolerance * largest) }
+        }
+      }
+    }
+  }
+
+  @Test("Logits of the order of the largest numbers", arguments: [33, 64, 513])
+  func hugeLogits(_ columns: Int) throws {
+    let huge = Double(Float.greatestFiniteMagnitude)
+    func check(_ input: [Double], _ target: [Double], line: SourceLocation = #_sourceLocation) throws {
+      let problem = DivergenceProblem(
+        rows: 1, columns: columns, inputForm: .logits, targetForm: .logits, input: input, targets: target)
+      let reference = problem.reference(scale: 1, scalar: Double.self)
+      let outcome = try DivergenceRun<Float>(problem)()
+      let loss = reference.losses.values[0]
+      #expect(abs(Double(outcome.losses[0]) - loss) <= 1e-6 * loss, sourceLocation: line)
+      #expect(!outcome.gradient.contains { $0.isNaN }, sourceLocation: line)
+      #expect(!outcome.targetGradient.contains { $0.isNaN }, sourceLocation: line)
+    }
+    // A class masked by the least number, which the target gives most.
+    var (input, target) = (Array(repeating: 0.0, count: columns), Array(repeating: 0.875, count: columns))
+    (input[0], target[0]) = (-huge, 1)
+    try check(input, target)
+    // A target of 0 among differences that overflow.
+    (input, target) = (Array(repeating: 0, count: columns), Array(repeating: -.infinity, count: columns))
+    (input[1], input[2]) = (0.5 * huge, -0.5 * huge)
+    (target[0], target[1], target[2]) = (0.125, -5, 0)
+    try check(input, target)
+  }
+
+  @Test("NaN or infinity where the target is largest stays in its row", arguments: [20, 70])
+  func undefinedInputAtLargestTarget(_ columns: Int) throws {
+    let fine = DivergenceProblem.random(rows: 3, columns: columns, input: .logits, targets: .logits)
+    let plain = try DivergenceRun<Float>(fine)()
+    for value in [Double.nan, .infinity, -.infinity] {
+      for place in [0, 16, columns - 1] {
+        var problem = fine
+        // Two of them tie: in one lane if the first is in column 0, in two if not.
+        problem.targets[columns + place] = 9
+        problem.targets[columns + 16] = 9
+        problem.input[columns + place] = value
+        let outcome = try DivergenceRun<Float>(problem)()
+        #expect(value == -.infinity ? outcome.losses[1] == .infinity : outcome.losses[1].isNaN)
+        for row in [0, 2] {
+          let elements = row * columns..<(row + 1) * columns
+          #expect(outcome.losses[row] == plain.losses[row])
+          #expect(haveSameBits(Array(outcome.gradient[elements]), Array(plain.gradient[elements])))
+          #expect(haveSameBits(Array(outcome.targetGradient[elements]), Array(plain.targetGradient[elements])))
+        }
+      }
+    }
+  }
+
   @Test("Targets of 0 alone cost nothing, and pull at nothing")
   func noMass() throws {
     let result = try evaluate(.logProbabilities, [-1, -2], .probabilities, [0, 0])

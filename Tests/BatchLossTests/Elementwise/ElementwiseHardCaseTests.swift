@@ -149,6 +149,46 @@ struct ElementwiseHardCaseTests {
     }
   }
 
+  @Test("Focal loss: infinite logits with a target between", arguments: [0, 0.5, 1.5, 2])
+  func focalBetween(_ gamma: Double) throws {
+    let loss = try SigmoidFocal(alpha: 0.25, gamma: gamma)
+    let infinity = Double.infinity
+    for (logit, target) in [(infinity, 0.75), (-infinity, 0.75), (infinity, 0.25)] {
+      let result = try evaluate(loss, [logit], [target], as: Double.self)
+      // Half of the mass or more is wrong, and costs all there is.
+      #expect(result.losses == [infinity])
+      let wrong = logit > 0 ? 1 - target : target
+      let slope = (logit > 0 ? 1 : -1) * (0.25 * target + 0.75 * (1 - target)) * pow(wrong, gamma + 1)
+      #expect(abs(result.gradient[0] - slope) <= 1e-15)
+    }
+  }
+
+  @Test("Focal loss keeps the slope of a right label while it is a number", arguments: [0.5, 0.875])
+  func focalTail(_ gamma: Double) throws {
+    try check(Float.self, [20, 46, 52, 60], within: 1e-5)
+    try check(Double.self, [46, 200, 354, 400], within: 1e-12)
+    func check<Scalar: LossScalar>(_: Scalar.Type, _ logits: [Double], within tolerance: Double) throws {
+      let loss = try SigmoidFocal(alpha: 0.25, gamma: gamma)
+      let result = try evaluate(loss, logits, logits.map { _ in 1 }, as: Scalar.self)
+      for (logit, found) in zip(logits, result.gradient) {
+        // u = t/(1 + t) with t = e^−x, whose square is 0 here beside t: −α·t^(1 + γ)·(1 + γ).
+        let slope = -0.25 * (1 + gamma) * exp(-(1 + gamma) * logit)
+        if abs(slope) < Double(Scalar.leastNormalMagnitude) { continue }
+        #expect(abs(found - slope) <= (tolerance + 2 * exp(-logit)) * abs(slope), "\(logit)")
+      }
+    }
+  }
+
+  @Test("Log-cosh is the same on both sides of where its form changes")
+  func logCoshBorders() throws {
+    let errors = [1, 1.0.nextDown, 1.0.nextUp, 0.75, 1.25]
+    let result = try evaluate(LogCosh(), errors, errors.map { _ in 0 }, as: Double.self)
+    for (index, error) in errors.enumerated() {
+      #expect(abs(result.losses[index] - log(cosh(error))) <= 4e-16)
+      #expect(abs(result.gradient[index] - tanh(error)) <= 4e-16)
+    }
+  }
+
   @Test("Binary cross-entropy of logits and of probabilities agree where both are accurate")
   func logitsAndProbabilities() throws {
     let logits = (-200...200).map { Double($0) / 20 }
