@@ -116,7 +116,10 @@ def binary_inputs(random: Random, size: Dimensions) -> Inputs:
 
 def sign_inputs(random: Random, size: Dimensions) -> Inputs:
     predictions = normal(random, size["rows"], size["columns"], scale=2)
-    return {"predictions": predictions, "targets": random.choice(np.array([-1, 1], np.float32), predictions.shape)}
+    targets = random.choice(np.array([-1, 1], np.float32), predictions.shape)
+    # At the margin itself the slope is 0 here and in PyTorch, and half of that beyond in JAX.
+    predictions[predictions * targets == 1] += 1
+    return {"predictions": predictions, "targets": targets}
 
 
 def count_inputs(random: Random, size: Dimensions) -> Inputs:
