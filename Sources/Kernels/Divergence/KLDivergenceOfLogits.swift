@@ -54,15 +54,14 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       var offset = sums.product / sums.target
       var excess = shifts.excess * Double(inverseTemperature)
       var divergence = offset + (excess + normalizers)
-      if !offset.isFinite || excess > 3 * abs(divergence) {
-        // 0·∞ or overflow, or a class that the target gives most, and yet so little that what all others differ from it
-        // takes the digits.
+      if !offset.isFinite || isCancelled(divergence, excess, targetSum: sums.target, columns) {
         shifts.reference = shifts.input
         sums.product = productWithoutZeros(
           input, target, columns, shifts, inverseTemperature, in: kept, as: V.self)
         (offset, excess) = (sums.product / sums.target, 0)
         divergence = offset + normalizers
       }
+      if divergence.isNaN { offset = .nan }
       loss = weight * square * divergence
 
       // d(T²·KL)/dx, in which one T comes from the logits' division.
@@ -135,6 +134,13 @@ private struct KLDivergenceGradients<Lane: KernelScalar> {
   ) -> V where V.Lane == Lane {
     targetGradient(kept, targetTerm(kept, index, lanes), index, lanes)
   }
+}
+
+/// Whether a loss is so small a rest of `excess` that it may have lost more digits than it can: where the target gives the
+/// class that differences are relative to so little that all others lie `excess` away from it. In a flat target their
+/// roundings are alike and add up.
+private func isCancelled(_ divergence: Double, _ excess: Double, targetSum: Double, _ columns: Int) -> Bool {
+  excess > (2 * targetSum > Double(columns) ? 4 : 16) * abs(divergence)
 }
 
 /// What the logits of a row are relative to.
@@ -412,8 +418,8 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   )
 }
 
-/// Σ e^u·(u − x) where 0·∞ was in it: a probability of the target that is 0 in this format, where that of the input is
-/// as well. The kept differences become 0 there.
+/// Σ e^u·(u − x) relative to another reference, in float64, or where 0·∞ was in it: a probability of the target that is 0
+/// in this format, where that of the input is as well. The kept differences become 0 there.
 @inline(never)
 private func productWithoutZeros<V: KernelVector>(
   _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int,

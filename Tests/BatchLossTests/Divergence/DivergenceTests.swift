@@ -321,6 +321,7 @@ struct DivergenceTests {
         problem.input[columns + place] = value
         let outcome = try DivergenceRun<Float>(problem)()
         #expect(value == -.infinity ? outcome.losses[1] == .infinity : outcome.losses[1].isNaN)
+        #expect(outcome.targetGradient[columns..<2 * columns].contains { !$0.isFinite })
         for row in [0, 2] {
           let elements = row * columns..<(row + 1) * columns
           #expect(outcome.losses[row] == plain.losses[row])
@@ -354,6 +355,9 @@ struct DivergenceTests {
         problem.input.replaceSubrange(columns..<2 * columns, with: row)
         let outcome = try DivergenceRun<Float>(problem)()
         #expect(outcome.cost.value.isNaN, "\(form), \(row[0])")
+        if form.targets == .logits {
+          #expect(outcome.targetGradient[columns..<2 * columns].allSatisfy { $0.isNaN })
+        }
         #expect(outcome.losses[1].isNaN)
         #expect(outcome.losses[0].isFinite && outcome.losses[2].isFinite)
         #expect(outcome.gradient.prefix(columns).allSatisfy { $0.isFinite })
