@@ -4,9 +4,10 @@ import Glibc
 
 /// The KL divergence of one block of rows where both distributions are logits.
 ///
-/// While the exponentials and sums of a row are taken, the maxima of the next row are looked for, and the input where its
-/// target is largest, which brings that row from memory, and the gradients of the row before are written from what lies in the first-level cache. They are a little
-/// ahead, because what is kept of this row takes the place of what was kept of that one.
+/// While the exponentials and sums of a row are taken, the maxima of the next row and its input where its target is
+/// largest are looked for, which brings that row from memory, and the gradients of the row before are written from what
+/// lies in the first-level cache. They are a little ahead, because what is kept of this row takes the place of what was
+/// kept of that one.
 @inline(never)
 func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.Lane>, as: V.Type) {
   let columns = arguments.columns
