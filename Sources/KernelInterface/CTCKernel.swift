@@ -93,6 +93,7 @@ package struct CTCWorkspace {
   /// Two rows of the gradient of `rowCopyWidth` elements, or a square of vectors.
   package let rowCopy: Int
   package let rowCopyWidth: Int
+  package let partialLine: Int
   /// A square of vectors: the classes that do not fill a vector, of as many frames as a vector has lanes.
   package let tableRows: Int
   /// Exponentials of every frame where classes are at most `largestTable` and logits are read: for each vector of
@@ -129,6 +130,7 @@ package struct CTCWorkspace {
     rows = reserve(8 * (width + 8), bytes: 8)
     rowCopyWidth = (columns + 31) & ~15
     rowCopy = reserve(max(2 * rowCopyWidth, 16 * 16), bytes: scalarBytes)
+    partialLine = reserve(PartialLineMemory.count, bytes: scalarBytes)
     tableRows = reserve(tableWidth > 0 ? 16 * 16 : 0, bytes: scalarBytes)
     table = reserve(wholeFrames * tableWidth, bytes: scalarBytes)
     bytes = end

@@ -64,16 +64,18 @@ package struct KLDivergenceScratch<Scalar: KernelScalar> {
   package let targetExponentials: UnsafeMutablePointer<Scalar>
   /// Target's logit minus input's, divided by the temperature, less one number for the row.
   package let differences: UnsafeMutablePointer<Scalar>
+  package let (inputPartialLine, targetPartialLine): (UnsafeMutablePointer<Scalar>, UnsafeMutablePointer<Scalar>)
 
   package init(_ memory: UnsafeMutablePointer<Scalar>, columns: Int) {
     let stride = Self.stride(columns)
     inputExponentials = memory
     targetExponentials = memory + stride
     differences = memory + 2 * stride
+    (inputPartialLine, targetPartialLine) = (memory + 3 * stride, memory + (3 * stride + PartialLineMemory.count))
   }
 
-  /// Elements of all three.
-  package static func count(columns: Int) -> Int { 3 * stride(columns) }
+  /// Elements of all.
+  package static func count(columns: Int) -> Int { 3 * stride(columns) + 2 * PartialLineMemory.count }
 
   /// Pages and a quarter of one, so that elements of the same index lie in different sets of a cache: two rows of logits,
   /// two of gradients and these three share the eight lines of one otherwise.

@@ -114,7 +114,7 @@ package enum SoftmaxPlan {
   package static func scratchCount(columns: Int) -> Int {
     if columns <= laneColumns { return (columns + 15) / 16 * 16 * 16 }
     // Exponentials and maxima of one row, capped logits and scales of two.
-    return 3 * padded(columns) + 3 * padded(segments(columns))
+    return 3 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count
   }
 
   package static func segments(_ columns: Int) -> Int {

@@ -18,12 +18,13 @@ func ctcSoftmaxRows<V: KernelVector>(
   var waiting = WaitingGradient(output: nil, exponentials: UnsafePointer(otherRow), scale: 0)
   // Where alignments are impossible, what is written is replaced later.
   let gradient = arguments.outcome == .finite ? arguments.gradient : nil
+  var partialLine = PartialLine((arguments.workspace + workspace.partialLine).assumingMemoryBound(to: V.Lane.self))
   var (normalizer, exponent, offset) = (1.0, 0.0, 0.0)
   for frame in 0..<arguments.frames {
     let input = arguments.input + frame * arguments.inputStride
     let result = exponentialSum(
       ofLong: input, columns, to: gradient == nil ? nil : row, writing: waiting, streams: arguments.streams,
-      as: V.self)
+      &partialLine, as: V.self)
     // 0 of nothing but −∞.
     guard result.sum > 0, result.sum < .infinity else {
       arguments.outcome = .undefined
@@ -46,6 +47,7 @@ func ctcSoftmaxRows<V: KernelVector>(
       exponent += 500
     }
   }
+  partialLine.flush(as: V.self)
   writeGradient(waiting, columns, streams: arguments.streams, as: V.self)
   arguments.normalizer = normalizer
   arguments.normalizerExponent = exponent

@@ -16,6 +16,7 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
   let kept = KLDivergenceScratch(arguments.scratch, columns: columns)
   var waiting = KLDivergenceGradients<V.Lane>()
   let lead = gradientLead(arguments, as: V.self)
+  var partialLines = (input: PartialLine(kept.inputPartialLine), target: PartialLine(kept.targetPartialLine))
 
   var (sum, active) = (0.0, 0)
   var ahead: KLDivergenceShifts<V.Lane>?
@@ -33,10 +34,6 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       let input = arguments.input + index * arguments.inputStride
       let target = arguments.target + index * arguments.targetStride
       var shifts = (ahead ?? klDivergenceShifts(input, target, columns, as: V.self)).chosen(inverseTemperature)
-      if arguments.streams {
-        prefetchEnd(ofStreamed: inputGradient, columns)
-        prefetchEnd(ofStreamed: targetGradient, columns)
-      }
       let isLast = index + 1 == arguments.rows
       let nextInput = isLast ? input : input + arguments.inputStride
       let nextTarget = isLast ? target : target + arguments.targetStride
@@ -44,11 +41,13 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
       if inverseTemperature == 1 {
         sums = klDivergenceSums(
           input, target, columns, shifts, 1, to: kept, nextInput: nextInput, nextTarget: nextTarget,
-          writing: waiting, ahead: lead, arguments.streams, UnitTemperature.self, as: V.self)
+          writing: waiting, ahead: lead, arguments.streams, &partialLines,
+          UnitTemperature.self, as: V.self)
       } else {
         sums = klDivergenceSums(
           input, target, columns, shifts, inverseTemperature, to: kept, nextInput: nextInput,
-          nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, AnyTemperature.self, as: V.self)
+          nextTarget: nextTarget, writing: waiting, ahead: lead, arguments.streams, &partialLines,
+          AnyTemperature.self, as: V.self)
       }
       ahead = sums.next
       let normalizers = log(sums.input / sums.target)
@@ -84,10 +83,17 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
     if loss > 0 { active += 1 }
     if let losses = arguments.losses { losses[index] = V.Lane(loss) }
   }
+  partialLines.input.flush(as: V.self)
+  partialLines.target.flush(as: V.self)
   klDivergenceRest(waiting, in: kept, columns, arguments.streams, as: V.self)
   arguments.sum = sum
   arguments.active = active
 }
+
+/// What waits of the gradients of rows before.
+private typealias KLDivergencePartialLines<Lane: KernelScalar> = (
+  input: PartialLine<Lane>, target: PartialLine<Lane>
+)
 
 /// Gradients of a row whose sums are known, which are yet to be written.
 private struct KLDivergenceGradients<Lane: KernelScalar> {
@@ -262,7 +268,8 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   _ input: UnsafePointer<V.Lane>, _ target: UnsafePointer<V.Lane>, _ columns: Int,
   _ shifts: KLDivergenceShifts<V.Lane>, _ inverseTemperature: V.Lane, to kept: KLDivergenceScratch<V.Lane>,
   nextInput: UnsafePointer<V.Lane>, nextTarget: UnsafePointer<V.Lane>,
-  writing waiting: KLDivergenceGradients<V.Lane>, ahead lead: Int, _ streams: Bool, _: Temperature.Type, as: V.Type
+  writing waiting: KLDivergenceGradients<V.Lane>, ahead lead: Int, _ streams: Bool,
+  _ partialLines: inout KLDivergencePartialLines<V.Lane>, _: Temperature.Type, as: V.Type
 ) -> KLDivergenceSums<V.Lane> {
   let scale = V(lane: inverseTemperature)
   // No difference is lower where e^u is not 0, because x is no larger than its shift.
@@ -277,7 +284,8 @@ private func klDivergenceSums<V: KernelVector, Temperature: Tempering>(
   var inputAtLargest = largestInput
   var (inputSum, targetSum, productSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
 
-  let (inputLines, targetLines) = klDivergenceEnds(waiting, in: kept, columns, streams, as: V.self)
+  let (inputLines, targetLines) = klDivergenceEnds(
+    waiting, in: kept, columns, streams, &partialLines, as: V.self)
   let haveSameLines = inputLines == targetLines
   let inputOutput = waiting.input ?? inputExponentials
   let targetOutput = waiting.target ?? targetExponentials
@@ -450,23 +458,24 @@ private func productWithoutZeros<V: KernelVector>(
 @inline(__always)
 private func klDivergenceEnds<V: KernelVector>(
   _ waiting: KLDivergenceGradients<V.Lane>, in kept: KLDivergenceScratch<V.Lane>, _ columns: Int, _ streams: Bool,
-  as: V.Type
+  _ partialLines: inout KLDivergencePartialLines<V.Lane>, as: V.Type
 ) -> (input: (start: Int, end: Int), target: (start: Int, end: Int)) {
   let input = wholeLines(waiting.input, columns, streams, as: V.self)
   if let gradient = waiting.input {
-    if input.start > 0 {
-      waiting.inputGradient(kept, 0, input.start, as: V.self).store(gradient, count: input.start)
+    writeBeginning(
+      gradient, columns, (input.start, input.start, input.end), streams: streams, &partialLines.input, as: V.self
+    ) {
+      waiting.inputGradient(kept, $0, $1, as: V.self)
     }
-    let (end, rest) = (input.end, columns - input.end)
-    if rest > 0 { waiting.inputGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }
   }
   let target = wholeLines(waiting.target, columns, streams, as: V.self)
   if let gradient = waiting.target {
-    if target.start > 0 {
-      waiting.targetGradient(kept, 0, target.start, as: V.self).store(gradient, count: target.start)
+    writeBeginning(
+      gradient, columns, (target.start, target.start, target.end), streams: streams, &partialLines.target,
+      as: V.self
+    ) {
+      waiting.targetGradient(kept, $0, $1, as: V.self)
     }
-    let (end, rest) = (target.end, columns - target.end)
-    if rest > 0 { waiting.targetGradient(kept, end, rest, as: V.self).store(gradient + end, count: rest) }
   }
   return (input, target)
 }

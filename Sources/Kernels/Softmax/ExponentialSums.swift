@@ -128,7 +128,8 @@ struct RepeatedGradient<Lane: KernelScalar>: WaitingRow {
 @inline(never)
 func exponentialSum<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
-  ahead: ReadAhead<V.Lane>, writing waiting: WaitingGradient<V.Lane>, streams: Bool, as: V.Type
+  ahead: ReadAhead<V.Lane>, writing waiting: WaitingGradient<V.Lane>, streams: Bool,
+  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, nextLargest: V.Lane) {
   let shift = V(lane: shift)
   let writes = exponentials != nil
@@ -136,7 +137,7 @@ func exponentialSum<V: KernelVector>(
   let exponentials = exponentials ?? UnsafeMutablePointer(mutating: source)
   let output = waiting.output ?? exponentials
   let lines = linesAhead(waiting.output, count, streams, of: source, ahead.start, as: V.self)
-  writeBeginning(waiting.output, count, lines, streams: streams, as: V.self) {
+  writeBeginning(waiting.output, count, lines, streams: streams, &partialLine, as: V.self) {
     waiting.gradient($0, $1, as: V.self)
   }
   var largest = V(lane: -.infinity)
@@ -191,14 +192,14 @@ private func largestExcess<Lane: KernelScalar>() -> Lane { 4 }
 @inline(never)
 func exponentialSum<V: KernelVector, Row: WaitingRow>(
   ofLong source: UnsafePointer<V.Lane>, _ count: Int, to exponentials: UnsafeMutablePointer<V.Lane>?,
-  writing waiting: Row, streams: Bool, as: V.Type
+  writing waiting: Row, streams: Bool, _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, shift: V.Lane, largest: V.Lane) where Row.Lane == V.Lane {
   let writes = exponentials != nil
   // Never stored to where there are none.
   let exponentials = exponentials ?? UnsafeMutablePointer(mutating: source)
   let output = waiting.output ?? exponentials
   let lines = linesAhead(waiting.output, count, streams, of: source, source, as: V.self)
-  writeBeginning(waiting.output, count, lines, streams: streams, as: V.self) {
+  writeBeginning(waiting.output, count, lines, streams: streams, &partialLine, as: V.self) {
     waiting.gradient($0, $1, as: V.self)
   }
   var total = 0.0

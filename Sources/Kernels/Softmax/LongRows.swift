@@ -21,11 +21,11 @@ func isLong<Lane: KernelScalar>(_ arguments: SoftmaxCrossEntropyArguments<Lane>)
 @inline(__always)
 func longRowSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  as: V.Type
+  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> SoftmaxSums<V.Lane> {
   let sums = exponentialSum(
     ofLong: row.logits, arguments.columns, to: nil, writing: longRowGradient(waiting), streams: arguments.streams,
-    as: V.self)
+    &partialLine, as: V.self)
   return SoftmaxSums(largest: sums.largest, shift: sums.shift, scaledSum: sums.sum)
 }
 

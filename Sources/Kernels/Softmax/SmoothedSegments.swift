@@ -9,14 +9,16 @@ import BatchLossKernelInterface
 @inline(__always)
 func smoothedSegmentSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?, as: V.Type
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
+  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   if arguments.classWeights == nil {
-    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, NoWeights.self, as: V.self)
+    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, &partialLine, NoWeights.self, as: V.self)
   } else if arguments.mayHaveZeroClassWeight || SoftmaxPlan.segments(arguments.columns) > 1 {
-    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, AnyWeights.self, as: V.self)
+    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, &partialLine, AnyWeights.self, as: V.self)
   } else {
-    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, PositiveWeights.self, as: V.self)
+    smoothedSums(
+      arguments, row, waiting, source, segment, shift, ahead, &partialLine, PositiveWeights.self, as: V.self)
   }
 }
 
@@ -51,7 +53,7 @@ private enum AnyWeights: ClassWeighting {
 private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
   _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
-  _: Weights.Type, as: V.Type
+  _ partialLine: inout PartialLine<V.Lane>, _: Weights.Type, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   let zero = V(lane: 0)
   let size = SoftmaxPlan.segment(arguments.columns)
@@ -76,65 +78,58 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
     return V.multiplyAdd(loadLanes(waitingExponentials + index, lanes, as: V.self), scale, target)
   }
 
-  var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
-  if let ahead {
-    let (source, shift) = (source + start, V(lane: shift))
-    let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead.start, as: V.self)
-    writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, as: V.self, gradient)
-    var (sum, linear, weights) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
-    var largest = V(lane: -.infinity)
-    @inline(__always)
-    func step(_ index: Int, _ lanes: Int) {
-      let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
-      let e = V.exp(ofSummand: shifted)
-      sum.lanes = sum.lanes + e
-      if Weights.areGiven {
-        let weight = loadLanes(classWeights + index, lanes, as: V.self)
-        // A weight of 0 counts 0 even on −∞, which is what lies beyond the row's end.
-        let masks = Weights.mayBeZero || lanes < V.laneCount
-        let counted = masks ? shifted.replacing(with: zero, where: weight .== zero) : shifted
-        linear.lanes = V.multiplyAdd(weight, counted, linear.lanes)
-        if Weights.areAdded { weights.lanes = weights.lanes + weight }
-      } else if lanes < V.laneCount {
-        linear.lanes = linear.lanes + zero.replacing(with: shifted, where: V.first(lanes))
-      } else {
-        linear.lanes = linear.lanes + shifted
-      }
-      let place = lines.first + index
-      if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
-      if writes { storeLanes(e, exponentials + index, lanes) }
-      largest = ahead.larger(largest, at: index)
+  let (source, shift) = (source + start, V(lane: shift))
+  let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead?.start, as: V.self)
+  writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, &partialLine, as: V.self, gradient)
+  guard let ahead else { return (0, 0, 0, 0) }
+  var (sum, linear, weights) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
+  var largest = V(lane: -.infinity)
+  @inline(__always)
+  func step(_ index: Int, _ lanes: Int) {
+    let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+    let e = V.exp(ofSummand: shifted)
+    sum.lanes = sum.lanes + e
+    if Weights.areGiven {
+      let weight = loadLanes(classWeights + index, lanes, as: V.self)
+      // A weight of 0 counts 0 even on −∞, which is what lies beyond the row's end.
+      let masks = Weights.mayBeZero || lanes < V.laneCount
+      let counted = masks ? shifted.replacing(with: zero, where: weight .== zero) : shifted
+      linear.lanes = V.multiplyAdd(weight, counted, linear.lanes)
+      if Weights.areAdded { weights.lanes = weights.lanes + weight }
+    } else if lanes < V.laneCount {
+      linear.lanes = linear.lanes + zero.replacing(with: shifted, where: V.first(lanes))
+    } else {
+      linear.lanes = linear.lanes + shifted
     }
-    @inline(__always)
-    func flush() {
-      sum.flush()
-      linear.flush()
-      if Weights.areAdded { weights.flush() }
-    }
-    let whole = count & -V.laneCount
-    var index = 0
-    while index < whole {
-      // Lanes are added to float64 before their rounding errors can grow.
-      let stretch = min(index + sumStretch(V.self), whole)
-      prefetchPages(after: ahead.start + index, stretch - index)
-      if streams { prefetchPages(after: output + index, stretch - index) }
-      while index < stretch {
-        step(index, V.laneCount)
-        index += V.laneCount
-      }
-      flush()
-    }
-    if index < count {
-      step(index, count - index)
-      flush()
-    }
-    (result.sum, result.linear, result.targetSum) = (sum.total, linear.total, weights.total)
-    if !Weights.areAdded { result.targetSum = Weights.areGiven ? arguments.classWeightSum : Double(count) }
-    result.linear *= smoothing
-    result.targetSum *= smoothing
-    result.nextLargest = ahead.largest(largest, end: count)
-  } else if isWaiting {
-    forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self, gradient)
+    let place = lines.first + index
+    if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
+    if writes { storeLanes(e, exponentials + index, lanes) }
+    largest = ahead.larger(largest, at: index)
   }
-  return result
+  @inline(__always)
+  func flush() {
+    sum.flush()
+    linear.flush()
+    if Weights.areAdded { weights.flush() }
+  }
+  let whole = count & -V.laneCount
+  var index = 0
+  while index < whole {
+    // Lanes are added to float64 before their rounding errors can grow.
+    let stretch = min(index + sumStretch(V.self), whole)
+    prefetchPages(after: ahead.start + index, stretch - index)
+    if streams { prefetchPages(after: output + index, stretch - index) }
+    while index < stretch {
+      step(index, V.laneCount)
+      index += V.laneCount
+    }
+    flush()
+  }
+  if index < count {
+    step(index, count - index)
+    flush()
+  }
+  var targetSum = weights.total
+  if !Weights.areAdded { targetSum = Weights.areGiven ? arguments.classWeightSum : Double(count) }
+  return (sum.total, linear.total * smoothing, targetSum * smoothing, ahead.largest(largest, end: count))
 }

@@ -23,6 +23,7 @@ func softmaxCrossEntropyRows<V: KernelVector>(
   var waiting = SoftmaxRow(
     exponentials: arguments.scratch, scales: scales + segments, capped: arguments.scratch + 2 * padded)
   let maxima = scales + 2 * segments
+  var partialLine = PartialLine(scales + 3 * segments)
 
   var sum = 0.0
   var active = 0
@@ -41,7 +42,7 @@ func softmaxCrossEntropyRows<V: KernelVector>(
       }
     } else {
       loss = evaluate(
-        arguments, index, Double(weight), &row, &waiting, maxima, &ahead, as: V.self)
+        arguments, index, Double(weight), &row, &waiting, maxima, &ahead, &partialLine, as: V.self)
       if row.gradient != nil {
         let free = waiting
         waiting = row
@@ -53,7 +54,8 @@ func softmaxCrossEntropyRows<V: KernelVector>(
     if loss > 0 { active += 1 }
     if let losses = arguments.losses { losses[index] = V.Lane(loss) }
   }
-  writeLast(waiting, row, arguments, as: V.self)
+  writeLast(waiting, row, arguments, &partialLine, as: V.self)
+  partialLine.flush(as: V.self)
   arguments.sum = sum
   arguments.active = active
 }
@@ -63,7 +65,8 @@ func softmaxCrossEntropyRows<V: KernelVector>(
 private func evaluate<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ weight: Double,
   _ row: inout SoftmaxRow<V.Lane>, _ waiting: inout SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
-  _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), as: V.Type
+  _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), _ partialLine: inout PartialLine<V.Lane>,
+  as: V.Type
 ) -> Double {
   let columns = arguments.columns
   row.logits = arguments.logits + index * arguments.logitsStride
@@ -71,7 +74,6 @@ private func evaluate<V: KernelVector>(
   row.probabilities = advance(arguments.probabilities, index * arguments.probabilitiesStride)
   row.label = -1
   if let labels = arguments.labels { row.label = Int(labels[index]) }
-  if arguments.streams { prefetchEnd(ofStreamed: row.gradient, columns) }
   let isLong = isLong(arguments)
   if let gradient = row.gradient, !arguments.streams, !isLong { row.exponentials = gradient }
 
@@ -84,9 +86,9 @@ private func evaluate<V: KernelVector>(
 
   let sums =
     isLong
-    ? longRowSums(arguments, row, waiting, as: V.self)
-    : segmentedSums(arguments, index, row, waiting, maxima, &ahead, as: V.self)
-  addLabelTerm(waiting, arguments)
+    ? longRowSums(arguments, row, waiting, &partialLine, as: V.self)
+    : segmentedSums(arguments, index, row, waiting, maxima, &ahead, &partialLine, as: V.self)
+  addLabelTerm(waiting, arguments, partialLine)
   waiting.gradient = nil
   var (scaledSum, linear, targetSum) = (sums.scaledSum, sums.linear, sums.targetSum)
   let (shift, largest) = (sums.shift, sums.largest)
@@ -170,7 +172,8 @@ struct SoftmaxSums<Lane: KernelScalar> {
 private func segmentedSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ row: SoftmaxRow<V.Lane>,
   _ waiting: SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
-  _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), as: V.Type
+  _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), _ partialLine: inout PartialLine<V.Lane>,
+  as: V.Type
 ) -> SoftmaxSums<V.Lane> {
   let columns = arguments.columns
   let hasCap = arguments.softCap != 0
@@ -190,7 +193,7 @@ private func segmentedSums<V: KernelVector>(
     if start == 0 { result.pivot = maximum }
     let next = nextSegment(arguments, index, end: start + count, source, as: V.self)
     let sums = segmentSums(
-      arguments, row, waiting, source, segment, shift: maximum, ahead: next, as: V.self)
+      arguments, row, waiting, source, segment, shift: maximum, ahead: next, &partialLine, as: V.self)
     // Capped logits lie at the same place for every other row.
     if !hasCap { ahead = (next.start, sums.nextLargest) }
     result.linear += sums.linear
@@ -262,13 +265,14 @@ private func ratio<Lane: KernelScalar>(_ a: Lane, _ b: Lane) -> Double {
 @inline(__always)
 private func segmentSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, shift: V.Lane, ahead: ReadAhead<V.Lane>?, as: V.Type
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, shift: V.Lane, ahead: ReadAhead<V.Lane>?,
+  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   if arguments.probabilities != nil || arguments.softCap != 0 {
-    return generalSegmentSums(arguments, row, waiting, source, segment, shift, ahead, as: V.self)
+    return generalSegmentSums(arguments, row, waiting, source, segment, shift, ahead, &partialLine, as: V.self)
   }
   if arguments.labelSmoothing != 0 {
-    return smoothedSegmentSums(arguments, row, waiting, source, segment, shift, ahead, as: V.self)
+    return smoothedSegmentSums(arguments, row, waiting, source, segment, shift, ahead, &partialLine, as: V.self)
   }
   let size = SoftmaxPlan.segment(arguments.columns)
   let start = segment * size
@@ -282,7 +286,7 @@ private func segmentSums<V: KernelVector>(
   }
   let result = exponentialSum(
     source + start, count, shift: shift, to: row.gradient == nil ? nil : row.exponentials + start, ahead: ahead,
-    writing: gradient, streams: arguments.streams, as: V.self)
+    writing: gradient, streams: arguments.streams, &partialLine, as: V.self)
   return (result.sum, 0, 0, result.nextLargest)
 }
 
@@ -290,7 +294,8 @@ private func segmentSums<V: KernelVector>(
 @inline(never)
 private func generalSegmentSums<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?, as: V.Type
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
+  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   let zero = V(lane: 0)
   let size = SoftmaxPlan.segment(arguments.columns)
@@ -332,74 +337,68 @@ private func generalSegmentSums<V: KernelVector>(
     return value * (1 - ratio * ratio)
   }
 
-  var result = (sum: 0.0, linear: 0.0, targetSum: 0.0, nextLargest: V.Lane(0))
-  if let ahead {
-    let (source, shift) = (source + start, V(lane: shift))
-    let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead.start, as: V.self)
-    writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, as: V.self, gradient)
-    var (sum, linear, targetSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
-    var largest = V(lane: -.infinity)
-    @inline(__always)
-    func step(_ index: Int, _ lanes: Int) {
-      let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
-      let e = V.exp(ofSummand: shifted)
-      sum.lanes = sum.lanes + e
-      var target = target(probabilities, index, lanes)
-      if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
-      // A target of 0 counts 0 even on −∞.
-      linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
-      targetSum.lanes = targetSum.lanes + target
-      let place = lines.first + index
-      if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
-      if writes { storeLanes(e, exponentials + index, lanes) }
-      largest = ahead.larger(largest, at: index)
-    }
-    @inline(__always)
-    func flush() {
-      sum.flush()
-      linear.flush()
-      targetSum.flush()
-    }
-    let whole = count & -V.laneCount
-    var index = 0
-    while index < whole {
-      // Lanes are added to float64 before their rounding errors can grow.
-      let stretch = min(index + sumStretch(V.self), whole)
-      prefetchPages(after: ahead.start + index, stretch - index)
-      if streams { prefetchPages(after: output + index, stretch - index) }
-      while index < stretch {
-        step(index, V.laneCount)
-        index += V.laneCount
-      }
-      flush()
-    }
-    if index < count {
-      step(index, count - index)
-      flush()
-    }
-    (result.sum, result.linear, result.targetSum) = (sum.total, linear.total, targetSum.total)
-    result.nextLargest = ahead.largest(largest, end: count)
-  } else if isWaiting {
-    forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self, gradient)
+  let (source, shift) = (source + start, V(lane: shift))
+  let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead?.start, as: V.self)
+  writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, &partialLine, as: V.self, gradient)
+  guard let ahead else { return (0, 0, 0, 0) }
+  var (sum, linear, targetSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
+  var largest = V(lane: -.infinity)
+  @inline(__always)
+  func step(_ index: Int, _ lanes: Int) {
+    let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+    let e = V.exp(ofSummand: shifted)
+    sum.lanes = sum.lanes + e
+    var target = target(probabilities, index, lanes)
+    if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
+    // A target of 0 counts 0 even on −∞.
+    linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
+    targetSum.lanes = targetSum.lanes + target
+    let place = lines.first + index
+    if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
+    if writes { storeLanes(e, exponentials + index, lanes) }
+    largest = ahead.larger(largest, at: index)
   }
-  return result
+  @inline(__always)
+  func flush() {
+    sum.flush()
+    linear.flush()
+    targetSum.flush()
+  }
+  let whole = count & -V.laneCount
+  var index = 0
+  while index < whole {
+    // Lanes are added to float64 before their rounding errors can grow.
+    let stretch = min(index + sumStretch(V.self), whole)
+    prefetchPages(after: ahead.start + index, stretch - index)
+    if streams { prefetchPages(after: output + index, stretch - index) }
+    while index < stretch {
+      step(index, V.laneCount)
+      index += V.laneCount
+    }
+    flush()
+  }
+  if index < count {
+    step(index, count - index)
+    flush()
+  }
+  return (sum.total, linear.total, targetSum.total, ahead.largest(largest, end: count))
 }
 
 /// The label's part of a gradient, where it could not be put into the exponential.
 @inline(__always)
 private func addLabelTerm<Lane: KernelScalar>(
-  _ row: SoftmaxRow<Lane>, _ arguments: SoftmaxCrossEntropyArguments<Lane>
+  _ row: SoftmaxRow<Lane>, _ arguments: SoftmaxCrossEntropyArguments<Lane>, _ partialLine: PartialLine<Lane>
 ) {
   guard let gradient = row.gradient else { return }
   if isLong(arguments) {
-    gradient[row.label] = row.labelTerm
+    partialLine.location(gradient + row.label).pointee = row.labelTerm
   } else if row.labelTerm != 0 {
     var slope: Lane = 1
     if arguments.softCap != 0 {
       let ratio = row.capped[row.label] * Lane(1 / arguments.softCap)
       slope = 1 - ratio * ratio
     }
-    gradient[row.label] -= row.labelTerm * slope
+    partialLine.location(gradient + row.label).pointee -= row.labelTerm * slope
   }
 }
 
@@ -407,7 +406,7 @@ private func addLabelTerm<Lane: KernelScalar>(
 @inline(__always)
 private func writeLast<V: KernelVector>(
   _ waiting: SoftmaxRow<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
-  as: V.Type
+  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) {
   guard waiting.gradient != nil else { return }
   if isLong(arguments) {
@@ -415,10 +414,11 @@ private func writeLast<V: KernelVector>(
   } else {
     for segment in 0..<SoftmaxPlan.segments(arguments.columns) {
       _ = segmentSums(
-        arguments, row, waiting, UnsafePointer(arguments.scratch), segment, shift: 0, ahead: nil, as: V.self)
+        arguments, row, waiting, UnsafePointer(arguments.scratch), segment, shift: 0, ahead: nil, &partialLine,
+        as: V.self)
     }
   }
-  addLabelTerm(waiting, arguments)
+  addLabelTerm(waiting, arguments, partialLine)
 }
 
 /// The segment to read ahead: the next one of the row or the first of the next row. Where there is none, or none that

@@ -30,14 +30,14 @@ func holdsBack<V: KernelVector>(
 }
 
 /// Where the whole lines of a row begin and end that is written while `source` and `next` are read, and where the first
-/// of its stores is that goes along with those. The lines before it come first.
+/// of its stores is that goes along with those. The lines before it come first: all of them where nothing is `next`.
 @inline(__always)
 func linesAhead<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>?, _ count: Int, _ streams: Bool, of source: UnsafePointer<V.Lane>,
-  _ next: UnsafePointer<V.Lane>, as: V.Type
+  _ next: UnsafePointer<V.Lane>?, as: V.Type
 ) -> (start: Int, first: Int, end: Int) {
   let (start, end) = wholeLines(row, count, streams, as: V.self)
-  guard let row else { return (start, start, end) }
+  guard let row, let next else { return (start, end, end) }
   for lead in 0..<16 {
     let first = start + lead * V.laneCount
     if !holdsBack(source, row, first, as: V.self) && !holdsBack(next, row, first, as: V.self) {
@@ -47,29 +47,29 @@ func linesAhead<V: KernelVector>(
   return (start, start + 4 * V.laneCount, end)
 }
 
-/// Writes what of such a row fills no whole line, and the lines that come first.
+/// Writes what of such a row comes before the first store that goes along with reading, and what fills no whole line, which
+/// may have to wait for the row after.
 @inline(__always)
 func writeBeginning<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>?, _ count: Int, _ lines: (start: Int, first: Int, end: Int), streams: Bool,
-  as: V.Type, _ transform: (_ index: Int, _ lanes: Int) -> V
+  _ partialLine: inout PartialLine<V.Lane>, as: V.Type, _ transform: (_ index: Int, _ lanes: Int) -> V
 ) {
   guard let row else { return }
-  let (start, end) = (lines.start, lines.end)
-  if start > 0 { transform(0, start).store(row, count: start) }
-  if end < count { transform(end, count - end).store(row + end, count: count - end) }
-  var place = start
-  while place < min(lines.first, end) {
-    transform(place, V.laneCount).store(row + place, streams: streams)
-    place += V.laneCount
+  var place = 0
+  while place < min(lines.first, lines.end) {
+    let lanes = place < lines.start ? lines.start : V.laneCount
+    let vector = transform(place, lanes)
+    if lanes < V.laneCount {
+      partialLine.begin(row, vector, count: lanes)
+    } else {
+      vector.store(row + place, streams: streams)
+    }
+    place += lanes
   }
-}
-
-/// Asks for the line in which a row ends that will be streamed later, if it ends within one: what fills no whole line goes
-/// through the cache, and stores after it wait for that line.
-@inline(__always)
-func prefetchEnd<Lane>(ofStreamed row: UnsafeMutablePointer<Lane>?, _ count: Int) {
-  guard let row, Int(bitPattern: row + count) & 63 != 0 else { return }
-  batchloss_prefetch_nearest(UnsafeRawPointer(row + (count - 1)))
+  guard lines.end < count else { return }
+  let (end, rest) = (row + lines.end, count - lines.end)
+  let vector = transform(lines.end, rest)
+  if streams { partialLine.keep(end, vector, count: rest) } else { vector.store(end, count: rest) }
 }
 
 /// Applies `transform` to the elements from index `start` up to `end`, in vectors that suit streaming
