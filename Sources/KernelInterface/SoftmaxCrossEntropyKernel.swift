@@ -73,6 +73,8 @@ package struct SoftmaxRow<Scalar: KernelScalar> {
   package var scales: UnsafeMutablePointer<Scalar>
   /// The capped logits; used with a soft cap only.
   package var capped: UnsafeMutablePointer<Scalar>
+  /// What these lack.
+  package var rests: UnsafeMutablePointer<Scalar>
   package var probabilities: UnsafePointer<Scalar>?
   /// `nil` when no row waits.
   package var gradient: UnsafeMutablePointer<Scalar>?
@@ -85,11 +87,12 @@ package struct SoftmaxRow<Scalar: KernelScalar> {
 
   package init(
     exponentials: UnsafeMutablePointer<Scalar>, scales: UnsafeMutablePointer<Scalar>,
-    capped: UnsafeMutablePointer<Scalar>
+    capped: UnsafeMutablePointer<Scalar>, rests: UnsafeMutablePointer<Scalar>
   ) {
     self.exponentials = exponentials
     self.scales = scales
     self.capped = capped
+    self.rests = rests
     logits = UnsafePointer(exponentials)
   }
 }
@@ -112,9 +115,10 @@ package enum SoftmaxPlan {
 
   /// Scratch elements that a block of rows of `columns` needs.
   package static func scratchCount(columns: Int) -> Int {
-    if columns <= laneColumns { return (columns + 15) / 16 * 16 * 16 }
-    // Exponentials and maxima of one row, capped logits and scales of two.
-    return 3 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count
+    // Logits, or capped ones and their rests, of a group of rows.
+    if columns <= laneColumns { return 2 * 16 * padded(columns) }
+    // Exponentials, maxima and rests of one row, capped logits and scales of two.
+    return 4 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count
   }
 
   package static func segments(_ columns: Int) -> Int {

@@ -215,7 +215,7 @@ extension LossCase {
     softmax("smoothing 0.25, class weights", [.labelSmoothing: 0.25], classWeights: true, smoothing: 0.25),
     softmax("probabilities", probabilities: true),
     softmax("z-loss 2⁻¹⁰", [.zLoss: 0x1p-10], zLoss: 0x1p-10),
-    softmax("soft cap 30", [.softCap: 30], softCap: 30).within(gradient: 5e-7),
+    softmax("soft cap 30", [.softCap: 30], softCap: 30),
     divergence("log-probabilities, probabilities", inputs: .logProbabilities, targets: .targets),
     divergence("logits, probabilities", inputs: .logits, targets: .targets),
     divergence("logits on both sides", inputs: .logits, targets: .targetLogits),

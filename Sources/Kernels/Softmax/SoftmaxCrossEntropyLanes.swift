@@ -66,14 +66,23 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   }
 
   let cap = arguments.softCap
-  var largest = V(lane: -.infinity)
+  // What capped logits lack lies behind them.
+  let rests = z + SoftmaxPlan.padded(columns) * V.laneCount
+  var (largest, largestRest) = (V(lane: -.infinity), zero)
   for column in 0..<columns {
-    var value = V.load(z + column * V.laneCount)
+    let index = column * V.laneCount
     if cap != 0 {
-      value = V(cap) * V.tanh(value / V(cap))
-      value.store(z + column * V.laneCount)
+      let (value, rest) = softCapped(V.load(z + index), V(cap))
+      value.store(z + index)
+      rest.store(rests + index)
+      largestRest = largestRest.replacing(with: rest, where: largest .< value)
     }
-    largest = .maximum(largest, value)
+    largest = .maximum(largest, V.load(z + index))
+  }
+  @inline(__always)
+  func shifted(_ index: Int) -> V {
+    let difference = V.load(z + index) - largest
+    return cap == 0 ? difference : difference + (V.load(rests + index) - largestRest)
   }
 
   // Σ e^(z − largest) and Σ τ·(z − largest). Exponentials replace the logits, except under a soft cap,
@@ -85,7 +94,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   var linear = zero
   var targetSum = zero
   for column in 0..<columns {
-    let shifted = V.load(z + column * V.laneCount) - largest
+    let shifted = shifted(column * V.laneCount)
     let e = V.exp(ofSummand: shifted)
     let isLargest = shifted .== zero
     others = others + e.replacing(with: zero, where: isLargest)
@@ -113,7 +122,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   let scale = outer * total / exponentialSum
   for column in 0..<columns {
     let stored = V.load(z + column * V.laneCount)
-    let e = cap == 0 ? stored : V.exp(ofSummand: stored - largest)
+    let e = cap == 0 ? stored : V.exp(ofSummand: shifted(column * V.laneCount))
     let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
     var value = V.multiplyAdd(e, scale, zero - target * outer)
     if cap != 0 {

@@ -18,10 +18,12 @@ func softmaxCrossEntropyRows<V: KernelVector>(
 ) {
   let padded = SoftmaxPlan.padded(arguments.columns)
   let segments = SoftmaxPlan.padded(SoftmaxPlan.segments(arguments.columns))
-  let scales = arguments.scratch + 3 * padded
-  var row = SoftmaxRow(exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + padded)
+  let (rests, scales) = (arguments.scratch + 3 * padded, arguments.scratch + 4 * padded)
+  var row = SoftmaxRow(
+    exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + padded, rests: rests)
   var waiting = SoftmaxRow(
-    exponentials: arguments.scratch, scales: scales + segments, capped: arguments.scratch + 2 * padded)
+    exponentials: arguments.scratch, scales: scales + segments, capped: arguments.scratch + 2 * padded, rests: rests
+  )
   let maxima = scales + 2 * segments
   var partialLine = PartialLine(scales + 3 * segments)
 
@@ -95,12 +97,17 @@ private func evaluate<V: KernelVector>(
   // All logits −∞: no distribution.
   if largest == -.infinity { scaledSum = .nan }
   var logSum = log(scaledSum)  // lse − shift
-  if row.label >= 0, labelLogit == Double(largest) {
-    let own = ratio(largest, shift)
+  // Beyond that of the largest logit no exponential of float32 would do for the slope of a confident row.
+  var ownExponential: Double?
+  let isTop =
+    arguments.softCap == 0 ? labelLogit == Double(largest) : row.label >= 0 && row.capped[row.label] == largest
+  if row.label >= 0, isTop {
+    let own = labelLogit == Double(shift) ? 1 : exp(labelLogit - Double(shift))
     if scaledSum < 2 * own {
       let others = max(0, scaledSum - labelShare(arguments, row, shift, isLong, as: V.self))
       scaledSum = own + others
-      logSum = own == 1 ? log1p(others) : log(scaledSum)
+      logSum = (labelLogit - Double(shift)) + log1p(others / own)
+      ownExponential = own
     }
   }
   let logSumExp = logSum + Double(shift)
@@ -144,7 +151,7 @@ private func evaluate<V: KernelVector>(
     // By the factor before it was rounded: near p = 1 this is a difference of what is almost equal.
     let segment = row.label / SoftmaxPlan.segment(columns)
     let scale = factor * ratio(maxima[segment], largest)
-    let carried = V.Lane(Double(row.exponentials[row.label]) - term / scale)
+    let carried = V.Lane((ownExponential ?? Double(row.exponentials[row.label])) - term / scale)
     // A factor that is no normal number has lost digits.
     if carried.isFinite, row.scales[segment].isNormal {
       row.exponentials[row.label] = carried
@@ -184,7 +191,10 @@ private func segmentedSums<V: KernelVector>(
   var segment = 0
   while start < columns {
     let count = min(size, columns - start)
-    if hasCap { capLogits(row.logits + start, row.capped + start, count, V.Lane(arguments.softCap), as: V.self) }
+    if hasCap {
+      capLogits(
+        row.logits + start, row.capped + start, row.rests + start, count, V.Lane(arguments.softCap), as: V.self)
+    }
     var maximum =
       ahead.start == source + start ? ahead.largest : largestElement(source + start, count, as: V.self)
     maxima[segment] = maximum
@@ -238,12 +248,18 @@ private func labelShare<V: KernelVector>(
   let source = arguments.softCap != 0 ? UnsafePointer(row.capped) : row.logits
   let repeats = isLong || row.gradient == nil
   let (zero, shift) = (V(lane: 0), V(lane: shift))
+  @inline(__always)
+  func difference(_ index: Int, _ lanes: Int) -> V {
+    let difference = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+    return arguments.softCap == 0
+      ? difference : difference + loadLanes(UnsafePointer(row.rests) + index, lanes, as: V.self)
+  }
   var (all, others) = (zero, zero)
   while index < end {
     let lanes = min(V.laneCount, end - index)
     let e =
       repeats
-      ? V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
+      ? V.exp(ofSummand: difference(index, lanes))
       : V.load(UnsafePointer(row.exponentials) + index)
     all = all + e
     var other = e
@@ -323,7 +339,7 @@ private func generalSegmentSums<V: KernelVector>(
   let output = (waiting.gradient ?? row.exponentials) + start
   let waitingExponentials = UnsafePointer(waiting.exponentials + start)
   let waitingProbabilities = advance(waiting.probabilities, start)
-  let capped = UnsafePointer(waiting.capped + start)
+  let (capped, rests) = (UnsafePointer(waiting.capped + start), UnsafePointer(row.rests + start))
   let (scale, targetScale) = (V(lane: isWaiting ? waiting.scales[segment] : 0), V(lane: waiting.targetScale))
   let (hasCap, inverseCap) = (arguments.softCap != 0, V(arguments.softCap == 0 ? 0 : 1 / arguments.softCap))
   let streams = arguments.streams
@@ -345,7 +361,8 @@ private func generalSegmentSums<V: KernelVector>(
   var largest = V(lane: -.infinity)
   @inline(__always)
   func step(_ index: Int, _ lanes: Int) {
-    let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+    var shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+    if hasCap { shifted = shifted + loadLanes(rests + index, lanes, as: V.self) }
     let e = V.exp(ofSummand: shifted)
     sum.lanes = sum.lanes + e
     var target = target(probabilities, index, lanes)
@@ -440,14 +457,17 @@ private func nextSegment<V: KernelVector>(
   return ReadAhead(start: source, count: V.laneCount)
 }
 
-/// c·tanh(x/c) of every element.
+/// c·tanh(x/c) of every element, and what each lacks.
 @inline(__always)
 private func capLogits<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>, _ count: Int, _ cap: V.Lane,
-  as: V.Type
+  _ source: UnsafePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>,
+  _ rests: UnsafeMutablePointer<V.Lane>,
+  _ count: Int, _ cap: V.Lane, as: V.Type
 ) {
   let cap = V(lane: cap)
   forEachVector(from: 0, to: count, destination: destination, streams: false, as: V.self) { index, lanes in
-    cap * V.tanh(loadLanes(source + index, lanes, as: V.self) / cap)
+    let (capped, rest) = softCapped(loadLanes(source + index, lanes, as: V.self), cap)
+    storeLanes(rest, rests + index, lanes)
+    return capped
   }
 }
