@@ -65,22 +65,40 @@ func exponentialSum<V: KernelVector>(
 
 /// What a pass looks at on the side: the elements that the next pass will take the exponentials of, so that their
 /// maximum is known by then and they are in the cache.
+///
+/// They are looked at a whole cache line at a time, wherever they begin: a load that spans two lines which are still on
+/// their way waits for both. What fills no whole line comes last, by vectors that overlap others.
 struct ReadAhead<Lane: KernelScalar> {
   let start: UnsafePointer<Lane>
   let count: Int
+  /// Where the first and the last whole line begin; the ends of the elements where there is none.
+  private let (first, last): (Int, Int)
 
-  /// The largest lanes of all vectors so far and the one at `index`; past the end, of the last vector again.
+  /// At least one vector.
+  @inline(__always)
+  init<V: KernelVector>(start: UnsafePointer<Lane>, count: Int, as: V.Type) where V.Lane == Lane {
+    self.start = start
+    self.count = count
+    let end = count - V.laneCount
+    let misaligned = (Int(bitPattern: start) & 63) / MemoryLayout<Lane>.stride
+    first = min((V.laneCount - misaligned) & (V.laneCount - 1), end)
+    last = first + ((end - first) & -V.laneCount)
+  }
+
+  /// The largest lanes of all vectors so far and the one at `index`; past the end, of the last one again.
   @inline(__always)
   func larger<V: KernelVector>(_ largest: V, at index: Int) -> V where V.Lane == Lane {
-    prefetch(after: start + index)
-    return .maximum(largest, V.load(start + min(index, count - V.laneCount)))
+    prefetch(after: start + (first + index))
+    return .maximum(largest, V.load(start + min(first + index, last)))
   }
 
   /// The largest element, after all vectors that begin before `end` were looked at.
   @inline(__always)
   func largest<V: KernelVector>(_ largest: V, end: Int) -> Lane where V.Lane == Lane {
-    let seen = (end + V.laneCount - 1) & -V.laneCount
-    guard seen < count else { return largest.largest }
+    let ends = V.maximum(V.load(start), V.load(start + (count - V.laneCount)))
+    let largest = V.maximum(largest, ends)
+    let seen = first + ((end + V.laneCount - 1) & -V.laneCount)
+    guard seen <= last else { return largest.largest }
     return V.maximum(largest, V(lane: largestElement(start + seen, count - seen, as: V.self))).largest
   }
 }

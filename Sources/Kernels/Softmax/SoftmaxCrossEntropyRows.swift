@@ -448,13 +448,13 @@ private func nextSegment<V: KernelVector>(
   let segment = SoftmaxPlan.segment(arguments.columns)
   if arguments.softCap == 0 {
     if end + V.laneCount <= arguments.columns {
-      return ReadAhead(start: source + end, count: min(segment, arguments.columns - end))
+      return ReadAhead(start: source + end, count: min(segment, arguments.columns - end), as: V.self)
     }
     if end == arguments.columns, row + 1 < arguments.rows {
-      return ReadAhead(start: source + arguments.logitsStride, count: min(segment, arguments.columns))
+      return ReadAhead(start: source + arguments.logitsStride, count: min(segment, arguments.columns), as: V.self)
     }
   }
-  return ReadAhead(start: source, count: V.laneCount)
+  return ReadAhead(start: source, count: V.laneCount, as: V.self)
 }
 
 /// c·tanh(x/c) of every element, and what each lacks.
