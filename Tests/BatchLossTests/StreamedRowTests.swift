@@ -19,51 +19,62 @@ import Testing
     let kernel = KernelSelection(level).table(Scalar.self).klDivergence
     var random = SplitMix(state: 5)
     let count = 4
+    let forms: [(DistributionForm, DistributionForm)] = [
+      (.logits, .logits), (.logits, .probabilities), (.logProbabilities, .probabilities),
+    ]
     for columns in Self.widths {
-      let input = (0..<count * columns).map { _ in Scalar(2 * random.normal()) }
-      let targets = (0..<count * columns).map { _ in Scalar(2 * random.normal()) }
-      func evaluate(
-        streams: Bool, gaps: (Int, Int), wants: (input: Bool, target: Bool), weights: [Scalar]
-      ) -> (losses: [Scalar], input: [Scalar], target: [Scalar]) {
-        let x = GuardedBuffer(rows: count, columns: columns, input)
-        let u = GuardedBuffer(rows: count, columns: columns, targets)
-        let nothing = [Scalar](repeating: -7, count: count * columns)
-        let inputGradient = GuardedBuffer(rows: count, columns: columns, gap: gaps.0, nothing)
-        let targetGradient = GuardedBuffer(rows: count, columns: columns, gap: gaps.1, nothing)
-        let scratch = scratch(KLDivergenceArguments<Scalar>.scratchCount(columns: columns), Scalar.self)
-        defer { UnsafeMutableRawPointer(scratch.baseAddress!).deallocate() }
-        var losses = [Scalar](repeating: 0, count: count)
-        losses.withUnsafeMutableBufferPointer { losses in
-          weights.withUnsafeBufferPointer { weights in
-            var arguments = KLDivergenceArguments<Scalar>(
-              input: UnsafePointer(x.base), inputStride: x.stride, inputForm: .logits,
-              target: UnsafePointer(u.base),
-              targetStride: u.stride, targetForm: .logits, rows: count, columns: columns, temperature: 2,
-              scratch: scratch.baseAddress!)
-            arguments.weights = weights.baseAddress!
-            arguments.inputGradient = wants.input ? inputGradient.base : nil
-            arguments.inputGradientStride = inputGradient.stride
-            arguments.targetGradient = wants.target ? targetGradient.base : nil
-            arguments.targetGradientStride = targetGradient.stride
-            arguments.gradientScale = 0.5
-            arguments.streams = streams
-            arguments.losses = losses.baseAddress!
-            kernel(&arguments)
+      for (inputForm, targetForm) in forms {
+        let input = (0..<count * columns).map { _ in Scalar(2 * random.normal()) }
+        let targets = (0..<count * columns).map { _ in
+          Scalar(targetForm == .logits ? 2 * random.normal() : abs(random.normal()))
+        }
+        func evaluate(
+          streams: Bool, gaps: (Int, Int), wants: (input: Bool, target: Bool), weights: [Scalar]
+        ) -> (losses: [Scalar], input: [Scalar], target: [Scalar]) {
+          let x = GuardedBuffer(rows: count, columns: columns, input)
+          let u = GuardedBuffer(rows: count, columns: columns, targets)
+          let nothing = [Scalar](repeating: -7, count: count * columns)
+          let inputGradient = GuardedBuffer(rows: count, columns: columns, gap: gaps.0, nothing)
+          let targetGradient = GuardedBuffer(rows: count, columns: columns, gap: gaps.1, nothing)
+          let scratch = scratch(KLDivergenceArguments<Scalar>.scratchCount(columns: columns), Scalar.self)
+          defer { UnsafeMutableRawPointer(scratch.baseAddress!).deallocate() }
+          var losses = [Scalar](repeating: 0, count: count)
+          losses.withUnsafeMutableBufferPointer { losses in
+            weights.withUnsafeBufferPointer { weights in
+              var arguments = KLDivergenceArguments<Scalar>(
+                input: UnsafePointer(x.base), inputStride: x.stride, inputForm: inputForm,
+                target: UnsafePointer(u.base),
+                targetStride: u.stride, targetForm: targetForm, rows: count, columns: columns, temperature: 2,
+                scratch: scratch.baseAddress!)
+              arguments.weights = weights.baseAddress!
+              arguments.inputGradient = wants.input ? inputGradient.base : nil
+              arguments.inputGradientStride = inputGradient.stride
+              arguments.targetGradient = wants.target ? targetGradient.base : nil
+              arguments.targetGradientStride = targetGradient.stride
+              arguments.gradientScale = 0.5
+              arguments.streams = streams
+              arguments.losses = losses.baseAddress!
+              kernel(&arguments)
+            }
           }
+          #expect(inputGradient.isIntact && targetGradient.isIntact, "\(level) \(columns)")
+          return (losses, inputGradient.elements, targetGradient.elements)
         }
-        #expect(inputGradient.isIntact && targetGradient.isIntact, "\(level) \(columns)")
-        return (losses, inputGradient.elements, targetGradient.elements)
-      }
-      for weights: [Scalar] in [[1, 2, 0.5, 1], [1, 0, 3, 1], [0, 1, 1, 0]] {
-        let expected = evaluate(streams: false, gaps: (0, 0), wants: (true, true), weights: weights)
-        for gap in 0..<16 {
-          let both = evaluate(streams: true, gaps: (gap, (gap * 7) & 15), wants: (true, true), weights: weights)
-          #expect(both == expected, "\(level) \(Scalar.self) \(columns) columns, gap \(gap)")
+        for weights: [Scalar] in [[1, 2, 0.5, 1], [1, 0, 3, 1], [0, 1, 1, 0]] {
+          let isDifferentiable = targetForm == .logits
+          let expected = evaluate(streams: false, gaps: (0, 0), wants: (true, isDifferentiable), weights: weights)
+          for gap in 0..<16 {
+            let both = evaluate(
+              streams: true, gaps: (gap, (gap * 7) & 15), wants: (true, isDifferentiable), weights: weights)
+            #expect(both == expected, "\(level) \(Scalar.self) \(columns) columns, gap \(gap)")
+          }
+          let first = evaluate(streams: true, gaps: (3, 0), wants: (true, false), weights: weights)
+          #expect(first.input == expected.input && first.losses == expected.losses, "\(level) \(columns) columns")
+          guard isDifferentiable else { continue }
+          let second = evaluate(streams: true, gaps: (0, 5), wants: (false, true), weights: weights)
+          #expect(
+            second.target == expected.target && second.losses == expected.losses, "\(level) \(columns) columns")
         }
-        let first = evaluate(streams: true, gaps: (3, 0), wants: (true, false), weights: weights)
-        #expect(first.input == expected.input && first.losses == expected.losses, "\(level) \(columns) columns")
-        let second = evaluate(streams: true, gaps: (0, 5), wants: (false, true), weights: weights)
-        #expect(second.target == expected.target && second.losses == expected.losses, "\(level) \(columns) columns")
       }
     }
   }

@@ -11,6 +11,8 @@ func klDivergence<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.La
   if case .logits = arguments.inputForm, case .logits = arguments.targetForm {
     return klDivergenceOfLogits(&arguments, as: V.self)
   }
+  let scratch = KLDivergenceScratch(arguments.scratch, columns: arguments.columns)
+  var partialLines = (input: PartialLine(scratch.inputPartialLine), target: PartialLine(scratch.targetPartialLine))
   var sum = 0.0
   var active = 0
   for row in 0..<arguments.rows {
@@ -23,12 +25,14 @@ func klDivergence<V: KernelVector>(_ arguments: inout KLDivergenceArguments<V.La
       if let input { clearRow(input + row * arguments.inputGradientStride, arguments, as: V.self) }
       if let target { clearRow(target + row * arguments.targetGradientStride, arguments, as: V.self) }
     } else {
-      loss = klDivergenceRow(arguments, row, weight, as: V.self)
+      loss = klDivergenceRow(arguments, row, weight, &partialLines, as: V.self)
     }
     sum += loss
     if loss > 0 { active += 1 }
     if let losses = arguments.losses { losses[row] = V.Lane(loss) }
   }
+  partialLines.input.flush(as: V.self)
+  partialLines.target.flush(as: V.self)
   arguments.sum = sum
   arguments.active = active
 }
@@ -60,7 +64,8 @@ private func softmax<V: KernelVector>(
 
 @inline(__always)
 private func klDivergenceRow<V: KernelVector>(
-  _ arguments: KLDivergenceArguments<V.Lane>, _ row: Int, _ weight: Double, as: V.Type
+  _ arguments: KLDivergenceArguments<V.Lane>, _ row: Int, _ weight: Double,
+  _ partialLines: inout KLDivergencePartialLines<V.Lane>, as: V.Type
 ) -> Double {
   let columns = arguments.columns
   let input = arguments.input + row * arguments.inputStride
@@ -145,9 +150,7 @@ private func klDivergenceRow<V: KernelVector>(
     let gradient = gradients + row * arguments.targetGradientStride
     let outer = V(lane: V.Lane(scale * arguments.temperature / targetSum))
     let shift = V(lane: V.Lane(inputLog - targetLog - divergence))
-    forEachVector(
-      from: 0, to: columns, destination: gradient, streams: arguments.streams, as: V.self
-    ) { index, lanes in
+    writeRow(gradient, columns, streams: arguments.streams, &partialLines.target, as: V.self) { index, lanes in
       let p = loadLanes(targetExponentials + index, lanes, as: V.self)
       let logP = (loadLanes(target + index, lanes, as: V.self) - uShift) * uScale
       let logQ = (loadLanes(input + index, lanes, as: V.self) - xShift) * xScale
@@ -162,9 +165,7 @@ private func klDivergenceRow<V: KernelVector>(
     let isLogits = arguments.inputForm == .logits
     @inline(__always)
     func write(_ p: (Int, Int) -> V) {
-      forEachVector(
-        from: 0, to: columns, destination: gradient, streams: arguments.streams, as: V.self
-      ) { index, lanes in
+      writeRow(gradient, columns, streams: arguments.streams, &partialLines.input, as: V.self) { index, lanes in
         let pull = p(index, lanes) * pScale
         return isLogits
           ? V.multiplyAdd(loadLanes(inputExponentials + index, lanes, as: V.self), qScale, pull) : pull

@@ -72,6 +72,21 @@ func writeBeginning<V: KernelVector>(
   if streams { partialLine.keep(end, vector, count: rest) } else { vector.store(end, count: rest) }
 }
 
+/// Writes a row as a whole.
+@inline(__always)
+func writeRow<V: KernelVector>(
+  _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, streams: Bool, _ partialLine: inout PartialLine<V.Lane>,
+  as: V.Type, _ transform: (_ index: Int, _ lanes: Int) -> V
+) {
+  let (start, end) = wholeLines(row, count, streams, as: V.self)
+  writeBeginning(row, count, (start, start, end), streams: streams, &partialLine, as: V.self, transform)
+  var place = start
+  while place < end {
+    transform(place, V.laneCount).store(row + place, streams: streams)
+    place += V.laneCount
+  }
+}
+
 /// Applies `transform` to the elements from index `start` up to `end`, in vectors that suit streaming
 /// stores to `destination`: a part of a cache line first, whole lines, a part at the end.
 @inline(__always)
