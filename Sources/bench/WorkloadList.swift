@@ -2,7 +2,7 @@ import BatchLossCatalog
 
 extension Workload {
   /// Every workload; a new one is added here.
-  static let all: [Workload] = elementwise + softmax + [klDivergence] + embeddings + [ctc]
+  static let all: [Workload] = elementwise + softmax + klDivergence + embeddings + [ctc]
 
   private static let elementwiseShape = Dimensions([.rows: 4096, .columns: 4096])
 
@@ -35,37 +35,71 @@ extension Workload {
   }
 
   private static let softmax: [Workload] = [
-    softmax("softmax-cross-entropy", shapes: [[8192, 1000]]),
+    softmax("softmax-cross-entropy"),
     softmax("softmax-cross-entropy-suite", shapes: [[65536, 10], [8192, 1000], [1024, 32000], [256, 128256]]),
-    softmax("softmax-cross-entropy-smoothed", shapes: [[8192, 1000]], smoothed: true),
+    softmax("softmax-cross-entropy-smoothed", options: [.labelSmoothing: 0.1], weighted: true),
+    softmax("softmax-cross-entropy-label-smoothing", options: [.labelSmoothing: 0.1]),
+    softmax("softmax-cross-entropy-weighted", weighted: true),
+    softmax("softmax-cross-entropy-capped", options: [.softCap: 30]),
+    Workload(
+      "softmax-cross-entropy-probabilities", entry: LossCatalog["softmax-cross-entropy"], shapes: [rowwiseShape],
+      inputs: {
+        [
+          InputRecipe(.logits, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
+          probabilities($0),
+        ]
+      },
+      traffic: { (2 * $0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true,
+      columnsName: .classes),
   ]
 
-  /// Smoothed means label smoothing and class weights.
-  private static func softmax(_ name: String, shapes: [[Int]], smoothed: Bool = false) -> Workload {
+  private static let rowwiseShape = Dimensions([.rows: 8192, .columns: 1000])
+
+  /// Of a mean sum of 1.
+  private static func probabilities(_ shape: Dimensions) -> InputRecipe {
+    InputRecipe(.targets, shape[.rows], shape[.columns], content: .uniform(0...2 / Double(max(1, shape[.columns]))))
+  }
+
+  /// Weighted means class weights.
+  private static func softmax(
+    _ name: String, shapes: [[Int]] = [[8192, 1000]], options: [OptionName: Double] = [:], weighted: Bool = false
+  ) -> Workload {
     Workload(
       name, entry: LossCatalog["softmax-cross-entropy"],
-      options: LossOptions(smoothed ? [.labelSmoothing: 0.1] : [:]),
+      options: LossOptions(options),
       shapes: shapes.map { Dimensions([.rows: $0[0], .columns: $0[1]]) },
       inputs: { shape in
         let (rows, columns) = (shape[.rows], shape[.columns])
         return [
           InputRecipe(.logits, rows, columns, content: .normal(scale: 2), differentiable: true),
           InputRecipe(.targets, rows, content: .labels(0..<columns)),
-        ] + (smoothed ? [InputRecipe(.classWeights, columns, content: .uniform(0.5...1.5))] : [])
+        ] + (weighted ? [InputRecipe(.classWeights, columns, content: .uniform(0.5...1.5))] : [])
       },
       traffic: { ($0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, evaluatesInPlace: true,
       columnsName: .classes)
   }
 
-  private static let klDivergence = Workload(
-    "kl-divergence", shapes: [Dimensions([.rows: 8192, .columns: 1000])],
-    inputs: {
-      [
-        InputRecipe(.logits, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
-        InputRecipe(.targetLogits, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
-      ]
-    },
-    traffic: { (2 * $0[.rows] * $0[.columns], 2 * $0[.rows] * $0[.columns]) }, columnsName: .classes)
+  private static let klDivergence = [
+    Workload(
+      "kl-divergence", shapes: [rowwiseShape],
+      inputs: {
+        [
+          InputRecipe(.logits, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
+          InputRecipe(.targetLogits, $0[.rows], $0[.columns], content: .normal(scale: 2), differentiable: true),
+        ]
+      },
+      traffic: { (2 * $0[.rows] * $0[.columns], 2 * $0[.rows] * $0[.columns]) }, columnsName: .classes),
+    Workload(
+      "kl-divergence-probabilities", entry: LossCatalog["kl-divergence"], shapes: [rowwiseShape],
+      inputs: {
+        [
+          InputRecipe(
+            .logProbabilities, $0[.rows], $0[.columns], content: .uniform(-12 ... -4), differentiable: true),
+          probabilities($0),
+        ]
+      },
+      traffic: { (2 * $0[.rows] * $0[.columns], $0[.rows] * $0[.columns]) }, columnsName: .classes),
+  ]
 
   private static let ctc = Workload(
     "ctc",

@@ -20,18 +20,19 @@ func isLong<Lane: KernelScalar>(_ arguments: SoftmaxCrossEntropyArguments<Lane>)
 /// The sums of a row, while the gradient of the waiting row is written.
 @inline(__always)
 func longRowSums<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ logits: UnsafePointer<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>,
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> SoftmaxSums<V.Lane> {
   let sums = exponentialSum(
-    ofLong: row.logits, arguments.columns, to: nil, writing: longRowGradient(waiting), streams: arguments.streams,
+    ofLong: logits, arguments.columns, to: nil, writing: longRowGradient(&waiting), streams: arguments.streams,
     &partialLine, as: V.self)
   return SoftmaxSums(largest: sums.largest, shift: sums.shift, scaledSum: sums.sum)
 }
 
 /// The gradient of a waiting row but for its label.
 @inline(__always)
-func longRowGradient<Lane: KernelScalar>(_ row: SoftmaxRow<Lane>) -> RepeatedGradient<Lane> {
+func longRowGradient<Lane: KernelScalar>(_ row: inout SoftmaxRow<Lane>) -> RepeatedGradient<Lane> {
   RepeatedGradient(output: row.gradient, source: row.logits, shift: row.largest, scale: row.scales[0])
 }
 

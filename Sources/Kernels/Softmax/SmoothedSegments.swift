@@ -8,17 +8,19 @@ import BatchLossKernelInterface
 /// instructions of the plain one.
 @inline(__always)
 func smoothedSegmentSums<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>,
   _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   if arguments.classWeights == nil {
-    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, &partialLine, NoWeights.self, as: V.self)
+    smoothedSums(arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, NoWeights.self, as: V.self)
   } else if arguments.mayHaveZeroClassWeight || SoftmaxPlan.segments(arguments.columns) > 1 {
-    smoothedSums(arguments, row, waiting, source, segment, shift, ahead, &partialLine, AnyWeights.self, as: V.self)
+    smoothedSums(
+      arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, AnyWeights.self, as: V.self)
   } else {
     smoothedSums(
-      arguments, row, waiting, source, segment, shift, ahead, &partialLine, PositiveWeights.self, as: V.self)
+      arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, PositiveWeights.self, as: V.self)
   }
 }
 
@@ -51,7 +53,8 @@ private enum AnyWeights: ClassWeighting {
 
 @inline(never)
 private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>,
   _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
   _ partialLine: inout PartialLine<V.Lane>, _: Weights.Type, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {

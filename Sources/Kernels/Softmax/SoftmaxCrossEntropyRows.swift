@@ -19,14 +19,18 @@ func softmaxCrossEntropyRows<V: KernelVector>(
   let padded = SoftmaxPlan.padded(arguments.columns)
   let segments = SoftmaxPlan.padded(SoftmaxPlan.segments(arguments.columns))
   let (rests, scales) = (arguments.scratch + 3 * padded, arguments.scratch + 4 * padded)
-  var row = SoftmaxRow(
+  // One is evaluated while the other waits, in turn. Neither is copied: a copy would wait for the stores of what it is made
+  // of, and so for all streaming stores before them.
+  var even = SoftmaxRow(
     exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + padded, rests: rests)
-  var waiting = SoftmaxRow(
+  var odd = SoftmaxRow(
     exponentials: arguments.scratch, scales: scales + segments, capped: arguments.scratch + 2 * padded, rests: rests
   )
+  var isOdd = false
   let maxima = scales + 2 * segments
   var partialLine = PartialLine(scales + 3 * segments)
 
+  let fixed = arguments
   var sum = 0.0
   var active = 0
   // The maximum of a segment that was read ahead, and where it starts.
@@ -43,27 +47,28 @@ func softmaxCrossEntropyRows<V: KernelVector>(
         ) { _, _ in V(lane: 0) }
       }
     } else {
-      loss = evaluate(
-        arguments, index, Double(weight), &row, &waiting, maxima, &ahead, &partialLine, as: V.self)
-      if row.gradient != nil {
-        let free = waiting
-        waiting = row
-        row.scales = free.scales
-        row.capped = free.capped
-      }
+      loss =
+        isOdd
+        ? evaluate(fixed, index, Double(weight), &odd, &even, maxima, &ahead, &partialLine, as: V.self)
+        : evaluate(fixed, index, Double(weight), &even, &odd, maxima, &ahead, &partialLine, as: V.self)
+      isOdd.toggle()
     }
     sum += loss
     if loss > 0 { active += 1 }
     if let losses = arguments.losses { losses[index] = V.Lane(loss) }
   }
-  writeLast(waiting, row, arguments, &partialLine, as: V.self)
+  if isOdd {
+    writeLast(&even, &odd, fixed, &partialLine, as: V.self)
+  } else {
+    writeLast(&odd, &even, fixed, &partialLine, as: V.self)
+  }
   partialLine.flush(as: V.self)
   arguments.sum = sum
   arguments.active = active
 }
 
 /// The loss of one row. Its gradient waits, that of the row before is written.
-@inline(__always)
+@inline(never)
 private func evaluate<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ weight: Double,
   _ row: inout SoftmaxRow<V.Lane>, _ waiting: inout SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
@@ -88,9 +93,9 @@ private func evaluate<V: KernelVector>(
 
   let sums =
     isLong
-    ? longRowSums(arguments, row, waiting, &partialLine, as: V.self)
-    : segmentedSums(arguments, index, row, waiting, maxima, &ahead, &partialLine, as: V.self)
-  addLabelTerm(waiting, arguments, partialLine)
+    ? longRowSums(arguments, row.logits, &waiting, &partialLine, as: V.self)
+    : segmentedSums(arguments, index, &row, &waiting, maxima, &ahead, &partialLine, as: V.self)
+  addLabelTerm(&waiting, arguments, partialLine)
   waiting.gradient = nil
   var (scaledSum, linear, targetSum) = (sums.scaledSum, sums.linear, sums.targetSum)
   let (shift, largest) = (sums.shift, sums.largest)
@@ -104,7 +109,7 @@ private func evaluate<V: KernelVector>(
   if row.label >= 0, isTop {
     let own = labelLogit == Double(shift) ? 1 : exp(labelLogit - Double(shift))
     if scaledSum < 2 * own {
-      let others = max(0, scaledSum - labelShare(arguments, row, shift, isLong, as: V.self))
+      let others = max(0, scaledSum - labelShare(arguments, &row, shift, isLong, as: V.self))
       scaledSum = own + others
       logSum = (labelLogit - Double(shift)) + log1p(others / own)
       ownExponential = own
@@ -154,7 +159,11 @@ private func evaluate<V: KernelVector>(
     let carried = V.Lane((ownExponential ?? Double(row.exponentials[row.label])) - term / scale)
     // A factor that is no normal number has lost digits.
     if carried.isFinite, row.scales[segment].isNormal {
-      row.exponentials[row.label] = carried
+      // A whole vector, which a load of it need not wait for.
+      let place = row.label & -V.laneCount
+      var exponentials = loadRest(UnsafePointer(row.exponentials) + place, columns - place, as: V.self)
+      exponentials[row.label - place] = carried
+      storeRest(exponentials, row.exponentials + place, columns - place)
     } else {
       row.labelTerm = V.Lane(term)
     }
@@ -177,8 +186,8 @@ struct SoftmaxSums<Lane: KernelScalar> {
 /// The sums of a row, while the gradient of the waiting row is written, segment by segment.
 @inline(__always)
 private func segmentedSums<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ row: SoftmaxRow<V.Lane>,
-  _ waiting: SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ row: inout SoftmaxRow<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
   _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), _ partialLine: inout PartialLine<V.Lane>,
   as: V.Type
 ) -> SoftmaxSums<V.Lane> {
@@ -203,7 +212,7 @@ private func segmentedSums<V: KernelVector>(
     if start == 0 { result.pivot = maximum }
     let next = nextSegment(arguments, index, end: start + count, source, as: V.self)
     let sums = segmentSums(
-      arguments, row, waiting, source, segment, shift: maximum, ahead: next, &partialLine, as: V.self)
+      arguments, &row, &waiting, source, segment, shift: maximum, ahead: next, &partialLine, as: V.self)
     // Capped logits lie at the same place for every other row.
     if !hasCap { ahead = (next.start, sums.nextLargest) }
     result.linear += sums.linear
@@ -231,7 +240,8 @@ private func segmentedSums<V: KernelVector>(
 /// the rounding errors of what is added to that in its lane. A confident row has its loss from the others alone.
 @inline(__always)
 private func labelShare<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ shift: V.Lane, _ isLong: Bool,
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>, _ shift: V.Lane,
+  _ isLong: Bool,
   as: V.Type
 ) -> Double {
   let label = row.label
@@ -280,15 +290,16 @@ private func ratio<Lane: KernelScalar>(_ a: Lane, _ b: Lane) -> Double {
 /// only the gradient.
 @inline(__always)
 private func segmentSums<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>,
   _ source: UnsafePointer<V.Lane>, _ segment: Int, shift: V.Lane, ahead: ReadAhead<V.Lane>?,
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   if arguments.probabilities != nil || arguments.softCap != 0 {
-    return generalSegmentSums(arguments, row, waiting, source, segment, shift, ahead, &partialLine, as: V.self)
+    return generalSegmentSums(arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, as: V.self)
   }
   if arguments.labelSmoothing != 0 {
-    return smoothedSegmentSums(arguments, row, waiting, source, segment, shift, ahead, &partialLine, as: V.self)
+    return smoothedSegmentSums(arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, as: V.self)
   }
   let size = SoftmaxPlan.segment(arguments.columns)
   let start = segment * size
@@ -306,105 +317,10 @@ private func segmentSums<V: KernelVector>(
   return (result.sum, 0, 0, result.nextLargest)
 }
 
-/// The segment where classes other than the label have targets of their own, or logits are capped.
-@inline(never)
-private func generalSegmentSums<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ waiting: SoftmaxRow<V.Lane>,
-  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
-  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
-) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
-  let zero = V(lane: 0)
-  let size = SoftmaxPlan.segment(arguments.columns)
-  let start = segment * size
-  let count = min(size, arguments.columns - start)
-  // Into locals, because for all the compiler knows the stores below may change what arguments point to.
-  let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
-  let probabilities = advance(row.probabilities, start)
-  let classWeights = advance(arguments.classWeights, start)
-  let smoothing = V(arguments.labelSmoothing / Double(arguments.columns))
-  let keep = V(1 - arguments.labelSmoothing)
-
-  @inline(__always)
-  func target(_ probabilities: UnsafePointer<V.Lane>?, _ index: Int, _ lanes: Int) -> V {
-    var target = smoothing
-    if let probabilities {
-      target = V.multiplyAdd(loadLanes(probabilities + index, lanes, as: V.self), keep, target)
-    }
-    if let classWeights { target = target * loadLanes(classWeights + index, lanes, as: V.self) }
-    return target
-  }
-
-  // The waiting row.
-  let isWaiting = waiting.gradient != nil
-  let output = (waiting.gradient ?? row.exponentials) + start
-  let waitingExponentials = UnsafePointer(waiting.exponentials + start)
-  let waitingProbabilities = advance(waiting.probabilities, start)
-  let (capped, rests) = (UnsafePointer(waiting.capped + start), UnsafePointer(row.rests + start))
-  let (scale, targetScale) = (V(lane: isWaiting ? waiting.scales[segment] : 0), V(lane: waiting.targetScale))
-  let (hasCap, inverseCap) = (arguments.softCap != 0, V(arguments.softCap == 0 ? 0 : 1 / arguments.softCap))
-  let streams = arguments.streams
-
-  @inline(__always)
-  func gradient(_ index: Int, _ lanes: Int) -> V {
-    let e = loadLanes(waitingExponentials + index, lanes, as: V.self)
-    let value = V.multiplyAdd(e, scale, targetScale * target(waitingProbabilities, index, lanes))
-    guard hasCap else { return value }
-    let ratio = loadLanes(capped + index, lanes, as: V.self) * inverseCap
-    return value * (1 - ratio * ratio)
-  }
-
-  let (source, shift) = (source + start, V(lane: shift))
-  let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead?.start, as: V.self)
-  writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, &partialLine, as: V.self, gradient)
-  guard let ahead else { return (0, 0, 0, 0) }
-  var (sum, linear, targetSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
-  var largest = V(lane: -.infinity)
-  @inline(__always)
-  func step(_ index: Int, _ lanes: Int) {
-    var shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
-    if hasCap { shifted = shifted + loadLanes(rests + index, lanes, as: V.self) }
-    let e = V.exp(ofSummand: shifted)
-    sum.lanes = sum.lanes + e
-    var target = target(probabilities, index, lanes)
-    if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
-    // A target of 0 counts 0 even on −∞.
-    linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
-    targetSum.lanes = targetSum.lanes + target
-    let place = lines.first + index
-    if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
-    if writes { storeLanes(e, exponentials + index, lanes) }
-    largest = ahead.larger(largest, at: index)
-  }
-  @inline(__always)
-  func flush() {
-    sum.flush()
-    linear.flush()
-    targetSum.flush()
-  }
-  let whole = count & -V.laneCount
-  var index = 0
-  while index < whole {
-    // Lanes are added to float64 before their rounding errors can grow.
-    let stretch = min(index + sumStretch(V.self), whole)
-    prefetchPages(after: ahead.start + index, stretch - index)
-    if streams { prefetchPages(after: output + index, stretch - index) }
-    while index < stretch {
-      step(index, V.laneCount)
-      index += V.laneCount
-    }
-    flush()
-  }
-  if index < count {
-    step(index, count - index)
-    flush()
-  }
-  return (sum.total, linear.total, targetSum.total, ahead.largest(largest, end: count))
-}
-
 /// The label's part of a gradient, where it could not be put into the exponential.
 @inline(__always)
 private func addLabelTerm<Lane: KernelScalar>(
-  _ row: SoftmaxRow<Lane>, _ arguments: SoftmaxCrossEntropyArguments<Lane>, _ partialLine: PartialLine<Lane>
+  _ row: inout SoftmaxRow<Lane>, _ arguments: SoftmaxCrossEntropyArguments<Lane>, _ partialLine: PartialLine<Lane>
 ) {
   guard let gradient = row.gradient else { return }
   if isLong(arguments) {
@@ -422,20 +338,21 @@ private func addLabelTerm<Lane: KernelScalar>(
 /// Writes the gradient of the last row.
 @inline(__always)
 private func writeLast<V: KernelVector>(
-  _ waiting: SoftmaxRow<V.Lane>, _ row: SoftmaxRow<V.Lane>, _ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>, _ row: inout SoftmaxRow<V.Lane>,
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) {
   guard waiting.gradient != nil else { return }
   if isLong(arguments) {
-    writeGradient(longRowGradient(waiting), arguments.columns, streams: arguments.streams, as: V.self)
+    writeGradient(longRowGradient(&waiting), arguments.columns, streams: arguments.streams, as: V.self)
   } else {
     for segment in 0..<SoftmaxPlan.segments(arguments.columns) {
       _ = segmentSums(
-        arguments, row, waiting, UnsafePointer(arguments.scratch), segment, shift: 0, ahead: nil, &partialLine,
+        arguments, &row, &waiting, UnsafePointer(arguments.scratch), segment, shift: 0, ahead: nil, &partialLine,
         as: V.self)
     }
   }
-  addLabelTerm(waiting, arguments, partialLine)
+  addLabelTerm(&waiting, arguments, partialLine)
 }
 
 /// The segment to read ahead: the next one of the row or the first of the next row. Where there is none, or none that

@@ -1,0 +1,131 @@
+import BatchLossFormulas
+import BatchLossKernelInterface
+
+/// The sums of one segment, while the gradient of the same segment of the waiting row is written, where targets are
+/// distributions or logits are capped.
+@inline(__always)
+func generalSegmentSums<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>,
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
+  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
+) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
+  if arguments.softCap == 0 && arguments.labelSmoothing == 0 && arguments.classWeights == nil {
+    generalSums(
+      arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, ProbabilitiesAlone.self, as: V.self)
+  } else {
+    generalSums(arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, AnyOptions.self, as: V.self)
+  }
+}
+
+/// Whether there is more to a target than its probability, known when a loop is compiled.
+private protocol TargetOptions {
+  static var areGiven: Bool { get }
+}
+
+private enum ProbabilitiesAlone: TargetOptions {
+  static var areGiven: Bool { false }
+}
+
+private enum AnyOptions: TargetOptions {
+  static var areGiven: Bool { true }
+}
+
+@inline(never)
+private func generalSums<V: KernelVector, Options: TargetOptions>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>,
+  _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
+  _ partialLine: inout PartialLine<V.Lane>, _: Options.Type, as: V.Type
+) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
+  let zero = V(lane: 0)
+  let size = SoftmaxPlan.segment(arguments.columns)
+  let start = segment * size
+  let count = min(size, arguments.columns - start)
+  // Into locals, because for all the compiler knows the stores below may change what arguments point to.
+  let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
+  let probabilities = advance(row.probabilities, start)
+  let classWeights = advance(arguments.classWeights, start)
+  let smoothing = V(arguments.labelSmoothing / Double(arguments.columns))
+  let keep = V(1 - arguments.labelSmoothing)
+
+  @inline(__always)
+  func target(_ probabilities: UnsafePointer<V.Lane>?, _ index: Int, _ lanes: Int) -> V {
+    if !Options.areGiven, let probabilities { return loadLanes(probabilities + index, lanes, as: V.self) }
+    var target = smoothing
+    if let probabilities {
+      target = V.multiplyAdd(loadLanes(probabilities + index, lanes, as: V.self), keep, target)
+    }
+    if let classWeights { target = target * loadLanes(classWeights + index, lanes, as: V.self) }
+    return target
+  }
+
+  // The waiting row.
+  let isWaiting = waiting.gradient != nil
+  let output = (waiting.gradient ?? row.exponentials) + start
+  let waitingExponentials = UnsafePointer(waiting.exponentials + start)
+  let waitingProbabilities = advance(waiting.probabilities, start)
+  let (capped, rests) = (UnsafePointer(waiting.capped + start), UnsafePointer(row.rests + start))
+  let (scale, targetScale) = (V(lane: isWaiting ? waiting.scales[segment] : 0), V(lane: waiting.targetScale))
+  let (hasCap, inverseCap) = (
+    Options.areGiven && arguments.softCap != 0, V(arguments.softCap == 0 ? 0 : 1 / arguments.softCap)
+  )
+  let streams = arguments.streams
+
+  @inline(__always)
+  func gradient(_ index: Int, _ lanes: Int) -> V {
+    let e = loadLanes(waitingExponentials + index, lanes, as: V.self)
+    let value = V.multiplyAdd(e, scale, targetScale * target(waitingProbabilities, index, lanes))
+    guard hasCap else { return value }
+    let ratio = loadLanes(capped + index, lanes, as: V.self) * inverseCap
+    return value * (1 - ratio * ratio)
+  }
+
+  let (source, shift) = (source + start, V(lane: shift))
+  let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead?.start, as: V.self)
+  writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, &partialLine, as: V.self, gradient)
+  guard let ahead else { return (0, 0, 0, 0) }
+  var (sum, linear, targetSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
+  var largest = V(lane: -.infinity)
+  @inline(__always)
+  func step(_ index: Int, _ lanes: Int) {
+    var shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
+    if hasCap { shifted = shifted + loadLanes(rests + index, lanes, as: V.self) }
+    let e = V.exp(ofSummand: shifted)
+    sum.lanes = sum.lanes + e
+    var target = target(probabilities, index, lanes)
+    if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
+    // A target of 0 counts 0 even on −∞.
+    linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
+    targetSum.lanes = targetSum.lanes + target
+    let place = lines.first + index
+    if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
+    if writes { storeLanes(e, exponentials + index, lanes) }
+    largest = ahead.larger(largest, at: index)
+    if let probabilities { prefetch(after: probabilities + index) }
+  }
+  @inline(__always)
+  func flush() {
+    sum.flush()
+    linear.flush()
+    targetSum.flush()
+  }
+  let whole = count & -V.laneCount
+  var index = 0
+  while index < whole {
+    // Lanes are added to float64 before their rounding errors can grow.
+    let stretch = min(index + sumStretch(V.self), whole)
+    prefetchPages(after: ahead.start + index, stretch - index)
+    if streams { prefetchPages(after: output + index, stretch - index) }
+    while index < stretch {
+      step(index, V.laneCount)
+      index += V.laneCount
+    }
+    flush()
+  }
+  if index < count {
+    step(index, count - index)
+    flush()
+  }
+  return (sum.total, linear.total, targetSum.total, ahead.largest(largest, end: count))
+}
