@@ -121,6 +121,8 @@ GOALS: Mapping[str, list[Goal]] = {
     "softmax-cross-entropy-1024x32000": [OfLimit(0.7), Faster(5, "PyTorch")],
     "softmax-cross-entropy-256x128256": [OfLimit(0.7), Faster(5, "PyTorch")],
     "softmax-cross-entropy-smoothed-8192x1000": [Within(1.1, "softmax-cross-entropy-8192x1000")],
+    "softmax-cross-entropy-label-smoothing-8192x1000": [Within(1.1, "softmax-cross-entropy-8192x1000")],
+    "softmax-cross-entropy-weighted-8192x1000": [Within(1.1, "softmax-cross-entropy-8192x1000")],
     "kl-divergence-8192x1000": [OfLimit(0.7), Faster(5, "torch.compile")],
     "contrastive-pairs-65536x128": [OfLimit(0.7), Faster(2, "torch.compile")],
     "triplet-65536x128": [OfLimit(0.7), Faster(2, "torch.compile")],

@@ -320,31 +320,69 @@ def softmax(rows: int, columns: int) -> Workload:
     )
 
 
-def smoothed_inputs(random: Random, size: Dimensions) -> Inputs:
+def weighted_inputs(random: Random, size: Dimensions) -> Inputs:
     weights = random.uniform(0.5, 2, size["columns"]).astype(np.float32)
     return softmax_inputs(random, size) | {"class-weights": weights}
 
 
+def distributions(random: Random, rows: int, columns: int) -> Array:
+    shares = random.random((rows, columns), dtype=np.float32)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def distribution_inputs(random: Random, size: Dimensions) -> Inputs:
+    rows, columns = size["rows"], size["columns"]
+    return {"logits": normal(random, rows, columns, scale=2), "targets": distributions(random, rows, columns)}
+
+
 SMOOTHING = 0.1
+CAP = 30.0
 
 
-def smoothed_torch(torch: Any) -> Formula:
-    return lambda logits, targets, class_weights: torch.nn.functional.cross_entropy(
-        logits, targets, weight=class_weights, label_smoothing=SMOOTHING
+def softmax_torch(**options: Any) -> Callable[[Any], Formula]:
+    return lambda torch: lambda logits, targets, class_weights=None: torch.nn.functional.cross_entropy(
+        logits, targets, weight=class_weights, **options
     )
 
 
-def smoothed_jax(jax: Any, optax: Any) -> Formula:
-    jnp = jax.numpy
+def softmax_jax(smoothing: float) -> Callable[[Any, Any], Formula]:
+    def formula(jax: Any, optax: Any) -> Formula:
+        jnp = jax.numpy
 
-    def cost(logits: Any, targets: Any, class_weights: Any) -> Any:
-        log_p = jax.nn.log_softmax(logits)
-        of_label = jnp.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]
-        weights = class_weights[targets]
-        rows = (1 - SMOOTHING) * weights * of_label + SMOOTHING / logits.shape[1] * (log_p @ class_weights)
-        return -rows.sum() / weights.sum()
+        def cost(logits: Any, targets: Any, class_weights: Any = None) -> Any:
+            log_p = jax.nn.log_softmax(logits)
+            of_label = jnp.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]
+            if class_weights is None:
+                weights, of_others = jnp.ones_like(of_label), log_p.sum(axis=1)
+            else:
+                weights, of_others = class_weights[targets], log_p @ class_weights
+            rows = (1 - smoothing) * weights * of_label
+            if smoothing != 0:
+                rows += smoothing / logits.shape[1] * of_others
+            return -rows.sum() / weights.sum()
 
-    return cost
+        return cost
+
+    return formula
+
+
+def softmax_variant(name: str, **others: Any) -> Workload:
+    return Workload(
+        loss="softmax-cross-entropy",
+        variant=name,
+        dimensions={"rows": 8192, "columns": 1000},
+        smoke={"rows": 37, "columns": 33},
+        differentiable=("logits",),
+        **others,
+    )
+
+
+def kl_probability_inputs(random: Random, size: Dimensions) -> Inputs:
+    rows, columns = size["rows"], size["columns"]
+    return {
+        "log-probabilities": np.log(distributions(random, rows, columns) + np.float32(1e-6)),
+        "targets": distributions(random, rows, columns),
+    }
 
 
 def kl_inputs(random: Random, size: Dimensions) -> Inputs:
@@ -373,16 +411,37 @@ ROW_WISE = [
     softmax(8192, 1000),
     softmax(1024, 32000),
     softmax(256, 128256),
-    Workload(
-        loss="softmax-cross-entropy",
-        variant="smoothed",
-        dimensions={"rows": 8192, "columns": 1000},
-        smoke={"rows": 37, "columns": 33},
-        make=smoothed_inputs,
-        differentiable=("logits",),
+    softmax_variant(
+        "smoothed",
+        make=weighted_inputs,
         options={"labelSmoothing": SMOOTHING},
-        torch=smoothed_torch,
-        jax=smoothed_jax,
+        torch=softmax_torch(label_smoothing=SMOOTHING),
+        jax=softmax_jax(SMOOTHING),
+    ),
+    softmax_variant(
+        "label-smoothing",
+        make=softmax_inputs,
+        options={"labelSmoothing": SMOOTHING},
+        torch=softmax_torch(label_smoothing=SMOOTHING),
+        jax=softmax_jax(SMOOTHING),
+    ),
+    softmax_variant("weighted", make=weighted_inputs, torch=softmax_torch(), jax=softmax_jax(0)),
+    softmax_variant(
+        "capped",
+        make=softmax_inputs,
+        options={"softCap": CAP},
+        torch=lambda torch: lambda logits, targets: torch.nn.functional.cross_entropy(
+            CAP * torch.tanh(logits / CAP), targets
+        ),
+        jax=lambda jax, optax: lambda logits, targets: optax.softmax_cross_entropy_with_integer_labels(
+            CAP * jax.numpy.tanh(logits / CAP), targets
+        ).mean(),
+    ),
+    softmax_variant(
+        "probabilities",
+        make=distribution_inputs,
+        torch=softmax_torch(),
+        jax=lambda jax, optax: lambda logits, targets: optax.softmax_cross_entropy(logits, targets).mean(),
     ),
     Workload(
         loss="kl-divergence",
@@ -393,6 +452,21 @@ ROW_WISE = [
         options={"reduction": "batchMean"},
         torch=kl_torch,
         jax=kl_jax,
+    ),
+    Workload(
+        loss="kl-divergence",
+        variant="probabilities",
+        dimensions={"rows": 8192, "columns": 1000},
+        smoke={"rows": 37, "columns": 33},
+        make=kl_probability_inputs,
+        differentiable=("log-probabilities",),
+        options={"reduction": "batchMean"},
+        torch=lambda torch: lambda log_probabilities, targets: torch.nn.functional.kl_div(
+            log_probabilities, targets, reduction="batchmean"
+        ),
+        jax=lambda jax, optax: lambda log_probabilities, targets: optax.losses.kl_divergence(
+            log_probabilities, targets
+        ).mean(),
     ),
 ]
 
