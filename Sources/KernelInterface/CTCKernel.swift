@@ -93,6 +93,7 @@ package struct CTCWorkspace {
   /// Two rows of the gradient of `rowCopyWidth` elements, or a square of vectors.
   package let rowCopy: Int
   package let rowCopyWidth: Int
+  /// What waits of a gradient's row: ``PartialLineMemory/count`` elements.
   package let partialLine: Int
   /// A square of vectors: the classes that do not fill a vector, of as many frames as a vector has lanes.
   package let tableRows: Int

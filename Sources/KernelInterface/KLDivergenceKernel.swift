@@ -64,6 +64,7 @@ package struct KLDivergenceScratch<Scalar: KernelScalar> {
   package let targetExponentials: UnsafeMutablePointer<Scalar>
   /// Target's logit minus input's, divided by the temperature, less one number for the row.
   package let differences: UnsafeMutablePointer<Scalar>
+  /// What waits of the gradients' rows: ``PartialLineMemory/count`` elements each.
   package let (inputPartialLine, targetPartialLine): (UnsafeMutablePointer<Scalar>, UnsafeMutablePointer<Scalar>)
 
   package init(_ memory: UnsafeMutablePointer<Scalar>, columns: Int) {

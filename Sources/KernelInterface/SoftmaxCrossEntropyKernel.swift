@@ -73,7 +73,7 @@ package struct SoftmaxRow<Scalar: KernelScalar> {
   package var scales: UnsafeMutablePointer<Scalar>
   /// The capped logits; used with a soft cap only.
   package var capped: UnsafeMutablePointer<Scalar>
-  /// What these lack.
+  /// What capped logits lack, of the same row.
   package var rests: UnsafeMutablePointer<Scalar>
   package var probabilities: UnsafePointer<Scalar>?
   /// `nil` when no row waits.
@@ -117,8 +117,8 @@ package enum SoftmaxPlan {
   package static func scratchCount(columns: Int) -> Int {
     // Logits, or capped ones and their rests, of a group of rows.
     if columns <= laneColumns { return 2 * 16 * padded(columns) }
-    // Exponentials, maxima and rests of one row, capped logits and scales of two.
-    return 4 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count
+    // Exponentials and maxima of one row, capped logits, their rests and scales of two.
+    return 5 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count
   }
 
   package static func segments(_ columns: Int) -> Int {

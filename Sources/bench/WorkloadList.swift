@@ -37,6 +37,7 @@ extension Workload {
   private static let softmax: [Workload] = [
     softmax("softmax-cross-entropy"),
     softmax("softmax-cross-entropy-suite", shapes: [[65536, 10], [8192, 1000], [1024, 32000], [256, 128256]]),
+    // With class weights as well.
     softmax("softmax-cross-entropy-smoothed", options: [.labelSmoothing: 0.1], weighted: true),
     softmax("softmax-cross-entropy-label-smoothing", options: [.labelSmoothing: 0.1]),
     softmax("softmax-cross-entropy-weighted", weighted: true),

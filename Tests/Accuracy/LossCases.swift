@@ -216,6 +216,7 @@ extension LossCase {
     softmax("probabilities", probabilities: true),
     softmax("z-loss 2⁻¹⁰", [.zLoss: 0x1p-10], zLoss: 0x1p-10),
     softmax("soft cap 30", [.softCap: 30], softCap: 30),
+    softmax("soft cap 4", [.softCap: 4], softCap: 4),
     divergence("log-probabilities, probabilities", inputs: .logProbabilities, targets: .targets),
     divergence("logits, probabilities", inputs: .logits, targets: .targets),
     divergence("logits on both sides", inputs: .logits, targets: .targetLogits),

@@ -89,7 +89,9 @@ import Testing
   }
 
   /// What a row of softmax cross-entropy is evaluated with.
-  private enum SoftmaxOption: CaseIterable { case plain, smoothed, weighted, capped, probabilities }
+  private enum SoftmaxOption: CaseIterable {
+    case plain, smoothed, weighted, capped, probabilities, cappedProbabilities, everything
+  }
 
   @Test(arguments: InstructionSet.available)
   func softmaxCrossEntropy(_ level: InstructionSet) {
@@ -105,6 +107,7 @@ import Testing
       let logits = (0..<count * columns).map { _ in Scalar(2 * random.normal()) }
       let shares = (0..<count * columns).map { _ in Scalar(abs(random.normal())) }
       let classWeights = (0..<columns).map { _ in Scalar(0.5 + abs(random.normal())) }
+      let sampleWeights: [Scalar] = [1, 0, 2, 0.5]
       for option in SoftmaxOption.allCases {
         func evaluate(streams: Bool, gap: Int, labels: [Int32]) -> (losses: [Scalar], gradient: [Scalar]) {
           let z = GuardedBuffer(rows: count, columns: columns, logits)
@@ -116,29 +119,40 @@ import Testing
           losses.withUnsafeMutableBufferPointer { losses in
             labels.withUnsafeBufferPointer { labels in
               shares.withUnsafeBufferPointer { shares in
-                classWeights.withUnsafeBufferPointer { classWeights in
-                  var arguments = SoftmaxCrossEntropyArguments<Scalar>(
-                    logits: UnsafePointer(z.base), logitsStride: z.stride, rows: count, columns: columns,
-                    readableLogits: count * columns, classWeightSum: Double(columns), scratch: scratch.baseAddress!)
-                  if option == .probabilities {
-                    arguments.probabilities = shares.baseAddress!
-                    arguments.probabilitiesStride = columns
-                  } else {
-                    arguments.labels = labels.baseAddress!
+                sampleWeights.withUnsafeBufferPointer { sampleWeights in
+                  classWeights.withUnsafeBufferPointer { classWeights in
+                    var arguments = SoftmaxCrossEntropyArguments<Scalar>(
+                      logits: UnsafePointer(z.base), logitsStride: z.stride, rows: count, columns: columns,
+                      readableLogits: count * columns, classWeightSum: Double(columns),
+                      scratch: scratch.baseAddress!)
+                    if option == .probabilities || option == .cappedProbabilities {
+                      arguments.probabilities = shares.baseAddress!
+                      arguments.probabilitiesStride = columns
+                    } else {
+                      arguments.labels = labels.baseAddress!
+                    }
+                    if option == .smoothed || option == .weighted || option == .everything {
+                      arguments.labelSmoothing = 0.1
+                    }
+                    if option == .capped || option == .cappedProbabilities || option == .everything {
+                      arguments.softCap = 3
+                    }
+                    if option == .everything {
+                      arguments.zLoss = 0.25
+                      arguments.sampleWeights = sampleWeights.baseAddress!
+                    }
+                    if option == .weighted || option == .everything {
+                      arguments.classWeights = classWeights.baseAddress!
+                      arguments.classWeightSum = classWeights.reduce(0) { $0 + Double($1) }
+                      arguments.mayHaveZeroClassWeight = false
+                    }
+                    arguments.gradient = gradient.base
+                    arguments.gradientStride = gradient.stride
+                    arguments.gradientScale = 0.5
+                    arguments.streams = streams
+                    arguments.losses = losses.baseAddress!
+                    kernel(&arguments)
                   }
-                  if option == .smoothed || option == .weighted { arguments.labelSmoothing = 0.1 }
-                  if option == .capped { arguments.softCap = 3 }
-                  if option == .weighted {
-                    arguments.classWeights = classWeights.baseAddress!
-                    arguments.classWeightSum = classWeights.reduce(0) { $0 + Double($1) }
-                    arguments.mayHaveZeroClassWeight = false
-                  }
-                  arguments.gradient = gradient.base
-                  arguments.gradientStride = gradient.stride
-                  arguments.gradientScale = 0.5
-                  arguments.streams = streams
-                  arguments.losses = losses.baseAddress!
-                  kernel(&arguments)
                 }
               }
             }

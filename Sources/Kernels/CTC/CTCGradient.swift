@@ -47,8 +47,8 @@ func ctcSoftmaxRows<V: KernelVector>(
       exponent += 500
     }
   }
+  writeGradient(waiting, columns, streams: arguments.streams, &partialLine, as: V.self)
   partialLine.flush(as: V.self)
-  writeGradient(waiting, columns, streams: arguments.streams, as: V.self)
   arguments.normalizer = normalizer
   arguments.normalizerExponent = exponent
   arguments.offset = offset
@@ -64,6 +64,7 @@ func ctcLogProbabilityRows<V: KernelVector>(
   let posteriors = (arguments.workspace + workspace.emissions).assumingMemoryBound(to: V.Lane.self)
   let blanks = (arguments.workspace + workspace.blankEmissions).assumingMemoryBound(to: Double.self)
   let copy = (arguments.workspace + workspace.rowCopy).assumingMemoryBound(to: V.Lane.self)
+  var partialLine = PartialLine((arguments.workspace + workspace.partialLine).assumingMemoryBound(to: V.Lane.self))
   for frame in 0..<arguments.frames {
     let output = gradient + frame * arguments.gradientStride
     let row = arguments.streams ? copy : output
@@ -72,11 +73,10 @@ func ctcLogProbabilityRows<V: KernelVector>(
       row, arguments.labels, arguments.labelCount, posteriors + frame * workspace.width, arguments.scale)
     row[arguments.blank] -= V.Lane(blanks[frame]) * arguments.scale
     if arguments.streams {
-      forEachVector(from: 0, to: columns, destination: output, streams: true, as: V.self) {
-        loadLanes(row + $0, $1, as: V.self)
-      }
+      writeRow(output, columns, streams: true, &partialLine, as: V.self) { loadLanes(row + $0, $1, as: V.self) }
     }
   }
+  partialLine.flush(as: V.self)
 }
 
 /// A label that occurs several times is subtracted as often, in the order of the target.

@@ -83,9 +83,7 @@ func klDivergenceOfLogits<V: KernelVector>(_ arguments: inout KLDivergenceArgume
     if loss > 0 { active += 1 }
     if let losses = arguments.losses { losses[index] = V.Lane(loss) }
   }
-  partialLines.input.flush(as: V.self)
-  partialLines.target.flush(as: V.self)
-  klDivergenceRest(waiting, in: kept, columns, arguments.streams, as: V.self)
+  klDivergenceRest(waiting, in: kept, columns, arguments.streams, &partialLines, as: V.self)
   arguments.sum = sum
   arguments.active = active
 }
@@ -399,7 +397,7 @@ private func productWithoutZeros<V: KernelVector>(
   return sum
 }
 
-/// Writes what of waiting gradients fills no whole line.
+/// Writes what of waiting gradients fills no whole line, or lets it wait for the next row.
 /// - Returns: The whole lines of both.
 @inline(__always)
 private func klDivergenceEnds<V: KernelVector>(
@@ -426,22 +424,24 @@ private func klDivergenceEnds<V: KernelVector>(
   return (input, target)
 }
 
-/// Writes gradients after which no row comes.
+/// Writes gradients after which no row comes, and what waits.
 @inline(never)
 private func klDivergenceRest<V: KernelVector>(
   _ waiting: KLDivergenceGradients<V.Lane>, in kept: KLDivergenceScratch<V.Lane>, _ columns: Int, _ streams: Bool,
-  as: V.Type
+  _ partialLines: inout KLDivergencePartialLines<V.Lane>, as: V.Type
 ) {
   if let gradient = waiting.input {
-    forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) {
+    writeRow(gradient, columns, streams: streams, &partialLines.input, as: V.self) {
       waiting.inputGradient(kept, $0, $1, as: V.self)
     }
   }
   if let gradient = waiting.target {
-    forEachVector(from: 0, to: columns, destination: gradient, streams: streams, as: V.self) {
+    writeRow(gradient, columns, streams: streams, &partialLines.target, as: V.self) {
       waiting.targetGradient(kept, $0, $1, as: V.self)
     }
   }
+  partialLines.input.flush(as: V.self)
+  partialLines.target.flush(as: V.self)
 }
 
 /// The gradient of the target where the divergence is infinite or NaN; 0 where the target's probability is 0.

@@ -285,10 +285,10 @@ func exponentialSum<V: KernelVector, Row: WaitingRow>(
 /// Writes a gradient that waits and after which no row comes.
 @inline(__always)
 func writeGradient<V: KernelVector, Row: WaitingRow>(
-  _ waiting: Row, _ count: Int, streams: Bool, as: V.Type
+  _ waiting: Row, _ count: Int, streams: Bool, _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) where Row.Lane == V.Lane {
   guard let output = waiting.output else { return }
-  forEachVector(from: 0, to: count, destination: output, streams: streams, as: V.self) {
+  writeRow(output, count, streams: streams, &partialLine, as: V.self) {
     waiting.gradient($0, $1, as: V.self)
   }
 }

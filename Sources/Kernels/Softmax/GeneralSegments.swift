@@ -65,11 +65,11 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
   let output = (waiting.gradient ?? row.exponentials) + start
   let waitingExponentials = UnsafePointer(waiting.exponentials + start)
   let waitingProbabilities = advance(waiting.probabilities, start)
-  let (capped, rests) = (UnsafePointer(waiting.capped + start), UnsafePointer(row.rests + start))
+  let (capped, cappedRests) = (UnsafePointer(waiting.capped + start), UnsafePointer(waiting.rests + start))
+  let rests = UnsafePointer(row.rests + start)
   let (scale, targetScale) = (V(lane: isWaiting ? waiting.scales[segment] : 0), V(lane: waiting.targetScale))
-  let (hasCap, inverseCap) = (
-    Options.areGiven && arguments.softCap != 0, V(arguments.softCap == 0 ? 0 : 1 / arguments.softCap)
-  )
+  let hasCap = Options.areGiven && arguments.softCap != 0
+  let (cap, inverseCap) = softCap(arguments, as: V.self)
   let streams = arguments.streams
 
   @inline(__always)
@@ -77,8 +77,10 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
     let e = loadLanes(waitingExponentials + index, lanes, as: V.self)
     let value = V.multiplyAdd(e, scale, targetScale * target(waitingProbabilities, index, lanes))
     guard hasCap else { return value }
-    let ratio = loadLanes(capped + index, lanes, as: V.self) * inverseCap
-    return value * (1 - ratio * ratio)
+    return value
+      * softCapSlope(
+        loadLanes(capped + index, lanes, as: V.self), loadLanes(cappedRests + index, lanes, as: V.self), cap,
+        inverse: inverseCap)
   }
 
   let (source, shift) = (source + start, V(lane: shift))

@@ -3,9 +3,11 @@ import BatchLossKernelInterface
 
 /// c·tanh(x/c) as a sum of two numbers, of which the second is less than the first one's rounding error.
 ///
-/// Logits near a cap of 30 have a rounding error of 10⁻⁶, and so have all probabilities that come from them: hence float32
-/// takes |x| or c, whichever is nearer, less a positive rest, and keeps what this difference loses. With t = |x|/c the rest
-/// is |x|·(1 − tanh t / t) up to t = 1, by the continued fraction tanh t = t/(1 + t²/(3 + t²/(5 + t²/(7 + t²/(9 + t²/11))))),
+/// A logit of 15 under a cap of 30 has a rounding error of 5·10⁻⁷ in float32, tanh 2 ulp, and so would have all probabilities
+/// that come from it. Hence float32 takes |x| or c, whichever is nearer, less a positive rest, and keeps what this
+/// difference loses: what remains is the rounding of the rest, which is small where |x| lies well below the cap or well
+/// above it (10⁻⁷ at 10, 6·10⁻⁷ at 20, at most 2·10⁻⁶, about 40, where the slope is 0.25). With t = |x|/c the rest is
+/// |x|·(1 − tanh t / t) up to t = 1, by the continued fraction tanh t = t/(1 + t²/(3 + t²/(5 + t²/(7 + t²/(9 + t²/11))))),
 /// and 2c/(1 + e^(2t)) beyond.
 @inline(__always)
 func softCapped<V: KernelVector>(_ x: V, _ cap: V) -> (high: V, low: V) {
@@ -28,4 +30,25 @@ func softCapped<V: KernelVector>(_ x: V, _ cap: V) -> (high: V, low: V) {
   let low = (whole - high) - rest
   let isNegative = x .< zero
   return (high.replacing(with: zero - high, where: isNegative), low.replacing(with: zero - low, where: isNegative))
+}
+
+/// 1 − tanh²(x/c). Beyond a half of the cap by what is missing to it, (1 − tanh)·(2 − (1 − tanh)), which keeps its digits where
+/// the cap is all but reached.
+@inline(__always)
+func softCapSlope<V: KernelVector>(_ high: V, _ low: V, _ cap: V, inverse: V) -> V {
+  let magnitude = high.magnitude
+  let rest = low.replacing(with: V(lane: 0) - low, where: high .< V(lane: 0))
+  let missing = ((cap - magnitude) - rest) * inverse
+  let ratio = magnitude * inverse
+  return (V(lane: 1) - ratio * ratio)
+    .replacing(with: missing * (V(lane: 2) - missing), where: V(lane: 0.5) .< ratio)
+}
+
+/// The cap in the type of the lanes, and its inverse.
+@inline(__always)
+func softCap<V: KernelVector>(_ arguments: SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type) -> (cap: V, inverse: V)
+{
+  // One beyond the type's range caps nothing.
+  let cap = min(arguments.softCap, widen(V.Lane.greatestFiniteMagnitude))
+  return (V(cap), V(cap == 0 ? 0 : 1 / cap))
 }

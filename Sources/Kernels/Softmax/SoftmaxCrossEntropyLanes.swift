@@ -65,14 +65,15 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
     return plainLaneGroup(arguments, row, rows, label: label, weight: weight, isSilent: isSilent, as: V.self)
   }
 
-  let cap = arguments.softCap
+  let hasCap = arguments.softCap != 0
+  let (cap, inverseCap) = softCap(arguments, as: V.self)
   // What capped logits lack lies behind them.
   let rests = z + SoftmaxPlan.padded(columns) * V.laneCount
   var (largest, largestRest) = (V(lane: -.infinity), zero)
   for column in 0..<columns {
     let index = column * V.laneCount
-    if cap != 0 {
-      let (value, rest) = softCapped(V.load(z + index), V(cap))
+    if hasCap {
+      let (value, rest) = softCapped(V.load(z + index), cap)
       value.store(z + index)
       rest.store(rests + index)
       largestRest = largestRest.replacing(with: rest, where: largest .< value)
@@ -82,7 +83,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   @inline(__always)
   func shifted(_ index: Int) -> V {
     let difference = V.load(z + index) - largest
-    return cap == 0 ? difference : difference + (V.load(rests + index) - largestRest)
+    return !hasCap ? difference : difference + (V.load(rests + index) - largestRest)
   }
 
   // Σ e^(z − largest) and Σ τ·(z − largest). Exponentials replace the logits, except under a soft cap,
@@ -102,14 +103,14 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
     let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
     targetSum = targetSum + target
     linear = linear + (target * shifted).replacing(with: zero, where: target .== zero)
-    if cap == 0 { e.store(z + column * V.laneCount) }
+    if !hasCap { e.store(z + column * V.laneCount) }
   }
   // A row of nothing but −∞ has no distribution.
   let exponentialSum = (others + largestCount).replacing(
     with: V(lane: .nan), where: largest .== V(lane: -.infinity))
   let logSum = V.log(exponentialSum).replacing(
     with: V.log(onePlus: others), where: largestCount .== V(lane: 1))
-  let logSumExp = logSum + largest
+  let logSumExp = logSum + (largest + largestRest)
   let zLoss = V(arguments.zLoss)
   var loss = V.multiplyAdd(targetSum, logSum, zero - linear)
   if arguments.zLoss != 0 { loss = V.multiplyAdd(zLoss, logSumExp * logSumExp, loss) }
@@ -122,12 +123,11 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   let scale = outer * total / exponentialSum
   for column in 0..<columns {
     let stored = V.load(z + column * V.laneCount)
-    let e = cap == 0 ? stored : V.exp(ofSummand: shifted(column * V.laneCount))
+    let e = !hasCap ? stored : V.exp(ofSummand: shifted(column * V.laneCount))
     let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
     var value = V.multiplyAdd(e, scale, zero - target * outer)
-    if cap != 0 {
-      let ratio = stored * V(1 / cap)
-      value = value * (V(lane: 1) - ratio * ratio)
+    if hasCap {
+      value = value * softCapSlope(stored, V.load(rests + column * V.laneCount), cap, inverse: inverseCap)
     }
     value.replacing(with: zero, where: isSilent).store(z + column * V.laneCount)
   }

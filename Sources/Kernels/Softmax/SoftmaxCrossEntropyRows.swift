@@ -18,14 +18,15 @@ func softmaxCrossEntropyRows<V: KernelVector>(
 ) {
   let padded = SoftmaxPlan.padded(arguments.columns)
   let segments = SoftmaxPlan.padded(SoftmaxPlan.segments(arguments.columns))
-  let (rests, scales) = (arguments.scratch + 3 * padded, arguments.scratch + 4 * padded)
-  // One is evaluated while the other waits, in turn. Neither is copied: a copy would wait for the stores of what it is made
-  // of, and so for all streaming stores before them.
+  let scales = arguments.scratch + 5 * padded
+  // One is evaluated while the other waits, in turn. Neither is copied, hence `inout` below: a copy would wait for the stores
+  // of what it is made of, and so for all streaming stores before them.
   var even = SoftmaxRow(
-    exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + padded, rests: rests)
+    exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + padded,
+    rests: arguments.scratch + 2 * padded)
   var odd = SoftmaxRow(
-    exponentials: arguments.scratch, scales: scales + segments, capped: arguments.scratch + 2 * padded, rests: rests
-  )
+    exponentials: arguments.scratch, scales: scales + segments, capped: arguments.scratch + 3 * padded,
+    rests: arguments.scratch + 4 * padded)
   var isOdd = false
   let maxima = scales + 2 * segments
   var partialLine = PartialLine(scales + 3 * segments)
@@ -95,14 +96,14 @@ private func evaluate<V: KernelVector>(
     isLong
     ? longRowSums(arguments, row.logits, &waiting, &partialLine, as: V.self)
     : segmentedSums(arguments, index, &row, &waiting, maxima, &ahead, &partialLine, as: V.self)
-  addLabelTerm(&waiting, arguments, partialLine)
+  addLabelTerm(&waiting, arguments, partialLine, as: V.self)
   waiting.gradient = nil
   var (scaledSum, linear, targetSum) = (sums.scaledSum, sums.linear, sums.targetSum)
   let (shift, largest) = (sums.shift, sums.largest)
   // All logits −∞: no distribution.
   if largest == -.infinity { scaledSum = .nan }
   var logSum = log(scaledSum)  // lse − shift
-  // Beyond that of the largest logit no exponential of float32 would do for the slope of a confident row.
+  // Of the label of a confident row, whose slope is a small difference: to more digits than a lane holds.
   var ownExponential: Double?
   let isTop =
     arguments.softCap == 0 ? labelLogit == Double(largest) : row.label >= 0 && row.capped[row.label] == largest
@@ -202,7 +203,7 @@ private func segmentedSums<V: KernelVector>(
     let count = min(size, columns - start)
     if hasCap {
       capLogits(
-        row.logits + start, row.capped + start, row.rests + start, count, V.Lane(arguments.softCap), as: V.self)
+        row.logits + start, row.capped + start, row.rests + start, count, softCap(arguments, as: V.self).cap)
     }
     var maximum =
       ahead.start == source + start ? ahead.largest : largestElement(source + start, count, as: V.self)
@@ -248,13 +249,13 @@ private func labelShare<V: KernelVector>(
   let size = isLong ? arguments.columns : SoftmaxPlan.segment(arguments.columns)
   let start = label / size * size
   var end = min(start + size, arguments.columns)
-  if !isLong {
-    end = start + ((end - start) & -V.laneCount)
-    // A rest of less than a vector was added in float64.
-    guard label < end else { return 1 }
+  // A rest of less than a vector was added by itself.
+  let whole = isLong ? end : start + ((end - start) & -V.laneCount)
+  var index = whole
+  if label < whole {
+    index = start + (label - start) / sumStretch(V.self) * sumStretch(V.self)
+    end = min(index + sumStretch(V.self), whole)
   }
-  var index = start + (label - start) / sumStretch(V.self) * sumStretch(V.self)
-  end = min(index + sumStretch(V.self), end)
   let source = arguments.softCap != 0 ? UnsafePointer(row.capped) : row.logits
   let repeats = isLong || row.gradient == nil
   let (zero, shift) = (V(lane: 0), V(lane: shift))
@@ -270,7 +271,7 @@ private func labelShare<V: KernelVector>(
     let e =
       repeats
       ? V.exp(ofSummand: difference(index, lanes))
-      : V.load(UnsafePointer(row.exponentials) + index)
+      : loadLanes(UnsafePointer(row.exponentials) + index, lanes, as: V.self)
     all = all + e
     var other = e
     if index <= label && label < index + lanes { other[label - index] = 0 }
@@ -308,7 +309,7 @@ private func segmentSums<V: KernelVector>(
     output: advance(waiting.gradient, start), exponentials: UnsafePointer(waiting.exponentials + start),
     scale: waiting.gradient == nil ? 0 : waiting.scales[segment])
   guard let ahead else {
-    writeGradient(gradient, count, streams: arguments.streams, as: V.self)
+    writeGradient(gradient, count, streams: arguments.streams, &partialLine, as: V.self)
     return (0, 0, 0, 0)
   }
   let result = exponentialSum(
@@ -319,17 +320,18 @@ private func segmentSums<V: KernelVector>(
 
 /// The label's part of a gradient, where it could not be put into the exponential.
 @inline(__always)
-private func addLabelTerm<Lane: KernelScalar>(
-  _ row: inout SoftmaxRow<Lane>, _ arguments: SoftmaxCrossEntropyArguments<Lane>, _ partialLine: PartialLine<Lane>
+private func addLabelTerm<V: KernelVector>(
+  _ row: inout SoftmaxRow<V.Lane>, _ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
+  _ partialLine: PartialLine<V.Lane>, as: V.Type
 ) {
   guard let gradient = row.gradient else { return }
   if isLong(arguments) {
     partialLine.location(gradient + row.label).pointee = row.labelTerm
   } else if row.labelTerm != 0 {
-    var slope: Lane = 1
+    var slope: V.Lane = 1
     if arguments.softCap != 0 {
-      let ratio = row.capped[row.label] * Lane(1 / arguments.softCap)
-      slope = 1 - ratio * ratio
+      let (cap, inverse) = softCap(arguments, as: V.self)
+      slope = softCapSlope(V(lane: row.capped[row.label]), V(lane: row.rests[row.label]), cap, inverse: inverse)[0]
     }
     partialLine.location(gradient + row.label).pointee -= row.labelTerm * slope
   }
@@ -344,7 +346,8 @@ private func writeLast<V: KernelVector>(
 ) {
   guard waiting.gradient != nil else { return }
   if isLong(arguments) {
-    writeGradient(longRowGradient(&waiting), arguments.columns, streams: arguments.streams, as: V.self)
+    writeGradient(
+      longRowGradient(&waiting), arguments.columns, streams: arguments.streams, &partialLine, as: V.self)
   } else {
     for segment in 0..<SoftmaxPlan.segments(arguments.columns) {
       _ = segmentSums(
@@ -352,7 +355,7 @@ private func writeLast<V: KernelVector>(
         as: V.self)
     }
   }
-  addLabelTerm(&waiting, arguments, partialLine)
+  addLabelTerm(&waiting, arguments, partialLine, as: V.self)
 }
 
 /// The segment to read ahead: the next one of the row or the first of the next row. Where there is none, or none that
@@ -379,9 +382,8 @@ private func nextSegment<V: KernelVector>(
 private func capLogits<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>,
   _ rests: UnsafeMutablePointer<V.Lane>,
-  _ count: Int, _ cap: V.Lane, as: V.Type
+  _ count: Int, _ cap: V
 ) {
-  let cap = V(lane: cap)
   forEachVector(from: 0, to: count, destination: destination, streams: false, as: V.self) { index, lanes in
     let (capped, rest) = softCapped(loadLanes(source + index, lanes, as: V.self), cap)
     storeLanes(rest, rests + index, lanes)

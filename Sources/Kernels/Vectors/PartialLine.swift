@@ -4,7 +4,8 @@ import BatchLossKernelInterface
 /// The elements at the end of a streamed row that fill no whole cache line, until the row after it does.
 ///
 /// Stored at once they would go through the cache, whose line comes from memory first; every streaming store after them
-/// waits for that. Rows that follow each other without a gap have whole lines only, but for the two ends of a block.
+/// waits for that. Rows that follow each other without a gap have whole lines only, but for the two ends of a block and
+/// beside rows that are skipped.
 struct PartialLine<Lane: KernelScalar> {
   /// ``PartialLineMemory/count`` elements aligned to 64 bytes, of which the first ones wait.
   private let lanes: UnsafeMutablePointer<Lane>

@@ -44,11 +44,16 @@ struct ConfidentRowTests {
   /// Tolerance: 2·10⁻⁶ of the loss, of which 10⁻⁶ is for the capped logits. Those rounded to Float are off by 9·10⁻⁷ each.
   @Test("Under a soft cap", arguments: [2, 10, 64, 65, 1000, 5000], [9.0, 14, 20])
   func softCap(_ columns: Int, _ gap: Double) throws {
+    // Logits whose capped values are no floats.
+    for top: Float in [3.7, 7.7, 10, 20.0000534] { try softCap(columns, gap, top) }
+  }
+
+  private func softCap(_ columns: Int, _ gap: Double, _ top: Float) throws {
     var random = RandomSource(seed: UInt64(columns))
     let cap = 30.0
     for label in Set([0, columns / 2, columns - 1]) {
-      var logits = (0..<columns).map { _ in Float(3 - gap - Double.random(in: 0..<1, using: &random)) }
-      logits[label] = 3.7
+      var logits = (0..<columns).map { _ in Float(Double(top) - gap - Double.random(in: 0..<1, using: &random)) }
+      logits[label] = top
       let own = cap * tanh(Double(logits[label]) / cap)
       let others = logits.indices.reduce(0.0) {
         $0 + ($1 == label ? 0 : exp(cap * tanh(Double(logits[$1]) / cap) - own))
