@@ -91,6 +91,8 @@ import Testing
   /// What a row of softmax cross-entropy is evaluated with.
   private enum SoftmaxOption: CaseIterable {
     case plain, smoothed, weighted, capped, probabilities, cappedProbabilities, everything
+    /// Exponentials of the last elements are 0, so that the label's part of the gradient comes last.
+    case vanishing, cappedVanishing
   }
 
   @Test(arguments: InstructionSet.available)
@@ -109,6 +111,10 @@ import Testing
       let classWeights = (0..<columns).map { _ in Scalar(0.5 + abs(random.normal())) }
       let sampleWeights: [Scalar] = [1, 0, 2, 0.5]
       for option in SoftmaxOption.allCases {
+        var logits = logits
+        if option == .vanishing || option == .cappedVanishing {
+          for index in logits.indices where index % columns >= columns / 2 { logits[index] -= 1000 }
+        }
         func evaluate(streams: Bool, gap: Int, labels: [Int32]) -> (losses: [Scalar], gradient: [Scalar]) {
           let z = GuardedBuffer(rows: count, columns: columns, logits)
           let gradient = GuardedBuffer(
@@ -137,6 +143,7 @@ import Testing
                     if option == .capped || option == .cappedProbabilities || option == .everything {
                       arguments.softCap = 3
                     }
+                    if option == .cappedVanishing { arguments.softCap = 300 }
                     if option == .everything {
                       arguments.zLoss = 0.25
                       arguments.sampleWeights = sampleWeights.baseAddress!

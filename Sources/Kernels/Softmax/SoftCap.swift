@@ -3,37 +3,42 @@ import BatchLossKernelInterface
 
 /// c·tanh(x/c) as a sum of two numbers, of which the second is less than the first one's rounding error.
 ///
-/// A logit of 15 under a cap of 30 has a rounding error of 5·10⁻⁷ in float32, tanh 2 ulp, and so would have all probabilities
-/// that come from it. Hence float32 takes |x| or c, whichever is nearer, less a positive rest, and keeps what this
-/// difference loses: what remains is the rounding of the rest, which is small where |x| lies well below the cap or well
-/// above it (10⁻⁷ at 10, 6·10⁻⁷ at 20, at most 2·10⁻⁶, about 40, where the slope is 0.25). With t = |x|/c the rest is
-/// |x|·(1 − tanh t / t) up to t = 1, by the continued fraction tanh t = t/(1 + t²/(3 + t²/(5 + t²/(7 + t²/(9 + t²/11))))),
-/// and 2c/(1 + e^(2t)) beyond.
+/// A logit of 15 under a cap of 30 has a rounding error of 5·10⁻⁷ in float32, tanh 2 ulp, and so would have all
+/// probabilities that come from it. Hence float32 takes |x| or c, whichever is nearer, less a positive rest, and keeps
+/// what this difference loses. What remains is the rounding of the rest, which is small where |x| lies well below the cap
+/// or well above it: 10⁻⁷ at 10, 7·10⁻⁷ at 20, at most 2.5·10⁻⁶, just above 30, where the slope is 0.4. With t = |x|/c
+/// the rest is |x|·(1 − tanh t / t) up to t = 1, by the continued fraction
+/// tanh t = t/(1 + t²/(3 + t²/(5 + t²/(7 + t²/(9 + t²/11))))), and 2c/(1 + e^(2t)) beyond. float64 takes the latter only,
+/// for the sake of the slope.
 @inline(__always)
 func softCapped<V: KernelVector>(_ x: V, _ cap: V) -> (high: V, low: V) {
-  guard V.Lane.self == Float.self else { return (cap * V.tanh(x / cap), V(lane: 0)) }
   let (zero, one) = (V(lane: 0), V(lane: 1))
+  let isFloat = V.Lane.self == Float.self
   let magnitude = x.magnitude
   let t = magnitude / cap
   let isLarge = one .< t
   let square = t * t
   let decay = V.exp(nonPositive: zero - (t + t))
   let numerator = V.multiplyAdd(square + V(189), square, V(3465))
-  let denominator = V.multiplyAdd(
-    V.multiplyAdd(square + V(210), square, V(4725)), square, V(10395))
+  let denominator = V.multiplyAdd(V.multiplyAdd(square + V(210), square, V(4725)), square, V(10395))
   let quotient =
     numerator.replacing(with: decay + decay, where: isLarge)
     / denominator.replacing(with: one + decay, where: isLarge)
   let rest = quotient * (square * magnitude).replacing(with: cap, where: isLarge)
   let whole = magnitude.replacing(with: cap, where: isLarge)
-  let high = whole - rest
-  let low = (whole - high) - rest
+  var high = whole - rest
+  var low = (whole - high) - rest
+  if !isFloat {
+    // The fraction has ten digits.
+    high = (cap * V.tanh(t)).replacing(with: high, where: isLarge)
+    low = zero.replacing(with: low, where: isLarge)
+  }
   let isNegative = x .< zero
   return (high.replacing(with: zero - high, where: isNegative), low.replacing(with: zero - low, where: isNegative))
 }
 
-/// 1 − tanh²(x/c). Beyond a half of the cap by what is missing to it, (1 − tanh)·(2 − (1 − tanh)), which keeps its digits where
-/// the cap is all but reached.
+/// 1 − tanh²(x/c). Beyond a half of the cap by what is missing to it, (1 − tanh)·(2 − (1 − tanh)), which keeps its digits
+/// where the cap is all but reached.
 @inline(__always)
 func softCapSlope<V: KernelVector>(_ high: V, _ low: V, _ cap: V, inverse: V) -> V {
   let magnitude = high.magnitude
@@ -48,7 +53,8 @@ func softCapSlope<V: KernelVector>(_ high: V, _ low: V, _ cap: V, inverse: V) ->
 @inline(__always)
 func softCap<V: KernelVector>(_ arguments: SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type) -> (cap: V, inverse: V)
 {
-  // One beyond the type's range caps nothing.
-  let cap = min(arguments.softCap, widen(V.Lane.greatestFiniteMagnitude))
-  return (V(cap), V(cap == 0 ? 0 : 1 / cap))
+  // One beyond the type's range caps nothing, one below it all.
+  let largest = min(arguments.softCap, widen(V.Lane.greatestFiniteMagnitude))
+  let cap = V.Lane(max(largest, widen(V.Lane.leastNormalMagnitude)))
+  return (V(lane: cap), V(1 / widen(cap)))
 }

@@ -83,7 +83,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   @inline(__always)
   func shifted(_ index: Int) -> V {
     let difference = V.load(z + index) - largest
-    return !hasCap ? difference : difference + (V.load(rests + index) - largestRest)
+    return hasCap ? difference + (V.load(rests + index) - largestRest) : difference
   }
 
   // Σ e^(z − largest) and Σ τ·(z − largest). Exponentials replace the logits, except under a soft cap,
@@ -110,7 +110,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
     with: V(lane: .nan), where: largest .== V(lane: -.infinity))
   let logSum = V.log(exponentialSum).replacing(
     with: V.log(onePlus: others), where: largestCount .== V(lane: 1))
-  let logSumExp = logSum + (largest + largestRest)
+  let logSumExp = (logSum + largestRest) + largest
   let zLoss = V(arguments.zLoss)
   var loss = V.multiplyAdd(targetSum, logSum, zero - linear)
   if arguments.zLoss != 0 { loss = V.multiplyAdd(zLoss, logSumExp * logSumExp, loss) }
@@ -123,7 +123,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
   let scale = outer * total / exponentialSum
   for column in 0..<columns {
     let stored = V.load(z + column * V.laneCount)
-    let e = !hasCap ? stored : V.exp(ofSummand: shifted(column * V.laneCount))
+    let e = hasCap ? V.exp(ofSummand: shifted(column * V.laneCount)) : stored
     let target = target(arguments, row, rows, column, label, keep, smoothing, as: V.self)
     var value = V.multiplyAdd(e, scale, zero - target * outer)
     if hasCap {

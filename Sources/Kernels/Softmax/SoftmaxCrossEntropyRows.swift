@@ -19,8 +19,8 @@ func softmaxCrossEntropyRows<V: KernelVector>(
   let padded = SoftmaxPlan.padded(arguments.columns)
   let segments = SoftmaxPlan.padded(SoftmaxPlan.segments(arguments.columns))
   let scales = arguments.scratch + 5 * padded
-  // One is evaluated while the other waits, in turn. Neither is copied, hence `inout` below: a copy would wait for the stores
-  // of what it is made of, and so for all streaming stores before them.
+  // One is evaluated while the other waits, in turn. Neither is copied, hence `inout` below: a copy would wait for the
+  // stores of what it is made of, and so for all streaming stores before them.
   var even = SoftmaxRow(
     exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + padded,
     rests: arguments.scratch + 2 * padded)
@@ -89,7 +89,11 @@ private func evaluate<V: KernelVector>(
   var labelLogit = 0.0
   if row.label >= 0 {
     labelLogit = Double(row.logits[row.label])
-    if arguments.softCap != 0 { labelLogit = arguments.softCap * tanh(labelLogit / arguments.softCap) }
+    if arguments.softCap != 0 {
+      // By the cap that the lanes have.
+      let cap = widen(softCap(arguments, as: V.self).cap[0])
+      labelLogit = cap * tanh(labelLogit / cap)
+    }
   }
 
   let sums =
