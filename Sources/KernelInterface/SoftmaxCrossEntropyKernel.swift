@@ -6,7 +6,11 @@ package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
   package var logits: UnsafePointer<Scalar>
   package var logitsStride: Int
   package var rows: Int
-  package var columns: Int
+  package let columns: Int
+  /// Elements of each segment of a row but the last, and how many segments there are: see ``SoftmaxPlan``.
+  package let (segmentSize, segmentCount): (Int, Int)
+  /// Whether rows have ``SoftmaxPlan/longColumns`` or more.
+  package let isLong: Bool
   /// Elements that may be read from `logits` on, for loads wider than a row.
   package var readableLogits: Int
 
@@ -50,6 +54,8 @@ package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
     self.logitsStride = logitsStride
     self.rows = rows
     self.columns = columns
+    (segmentSize, segmentCount) = (SoftmaxPlan.segment(columns), SoftmaxPlan.segments(columns))
+    isLong = columns >= SoftmaxPlan.longColumns
     self.readableLogits = readableLogits
     self.classWeightSum = classWeightSum
     self.scratch = scratch
@@ -118,7 +124,7 @@ package enum SoftmaxPlan {
     // Logits, or capped ones and their rests, of a group of rows.
     if columns <= laneColumns { return 2 * 16 * padded(columns) }
     // Exponentials and maxima of one row, capped logits, their rests and scales of two.
-    return 5 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count
+    return 5 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count + PendingLossMemory.count
   }
 
   package static func segments(_ columns: Int) -> Int {

@@ -73,6 +73,8 @@ struct ReadAhead<Lane: KernelScalar> {
   let count: Int
   /// Where the first and the last whole line begin; the ends of the elements where there is none.
   private let (first, last): (Int, Int)
+  /// The elements in them, or in the one vector that is looked at instead.
+  let wholeLines: Int
 
   /// At least one vector.
   @inline(__always)
@@ -83,13 +85,14 @@ struct ReadAhead<Lane: KernelScalar> {
     let misaligned = (Int(bitPattern: start) & 63) / MemoryLayout<Lane>.stride
     first = min((V.laneCount - misaligned) & (V.laneCount - 1), end)
     last = first + ((end - first) & -V.laneCount)
+    wholeLines = last - first + V.laneCount
   }
 
   /// The largest lanes of all vectors so far and the one at `index`; past the end, of the last one again.
   @inline(__always)
-  func larger<V: KernelVector>(_ largest: V, at index: Int) -> V where V.Lane == Lane {
+  func larger<V: KernelVector>(_ largest: V, at index: Int, isCommon: Bool) -> V where V.Lane == Lane {
     prefetch(after: start + (first + index))
-    return .maximum(largest, V.load(start + min(first + index, last)))
+    return .maximum(largest, V.load(start + (isCommon ? first + index : min(first + index, last))))
   }
 
   /// The largest element, after all vectors that begin before `end` were looked at.
@@ -145,14 +148,11 @@ struct RepeatedGradient<Lane: KernelScalar>: WaitingRow {
 /// those of the gradient that waits, which is written first.
 @inline(never)
 func exponentialSum<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>?,
+  _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>,
   ahead: ReadAhead<V.Lane>, writing waiting: WaitingGradient<V.Lane>, streams: Bool,
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, nextLargest: V.Lane) {
   let shift = V(lane: shift)
-  let writes = exponentials != nil
-  // Never stored to where there are none.
-  let exponentials = exponentials ?? UnsafeMutablePointer(mutating: source)
   let output = waiting.output ?? exponentials
   let lines = linesAhead(waiting.output, count, streams, of: source, ahead.start, as: V.self)
   writeBeginning(waiting.output, count, lines, streams: streams, &partialLine, as: V.self) {
@@ -160,35 +160,20 @@ func exponentialSum<V: KernelVector>(
   }
   var largest = V(lane: -.infinity)
   var sum = LaneSum<V>()
-  // Not by the closures of exponentialSum(…write:): as long as this one is, it would stay a call for each vector.
   @inline(__always)
-  func step(_ index: Int, _ lanes: Int) {
+  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool, _ streams: Bool) {
     let e = V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
     sum.lanes = sum.lanes + e
     let place = lines.first + index
-    if place < lines.end {
+    if isCommon || place < lines.end {
       waiting.gradient(place, V.laneCount, as: V.self).store(output + place, streams: streams)
     }
-    if writes { storeLanes(e, exponentials + index, lanes) }
-    largest = ahead.larger(largest, at: index)
+    storeLanes(e, exponentials + index, lanes)
+    largest = ahead.larger(largest, at: index, isCommon: isCommon)
   }
-  let whole = count & -V.laneCount
-  var index = 0
-  while index < whole {
-    // Lanes are added to float64 before their rounding errors can grow.
-    let stretch = min(index + sumStretch(V.self), whole)
-    prefetchPages(after: ahead.start + index, stretch - index)
-    if streams { prefetchPages(after: output + index, stretch - index) }
-    while index < stretch {
-      step(index, V.laneCount)
-      index += V.laneCount
-    }
-    sum.flush()
-  }
-  if index < count {
-    step(index, count - index)
-    sum.flush()
-  }
+  @inline(__always)
+  func flush() { sum.flush() }
+  takeSteps(count, lines, of: output, ahead, streams: streams, as: V.self, step, flush: flush)
   return (sum.total, ahead.largest(largest, end: count))
 }
 

@@ -39,11 +39,11 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
   _ partialLine: inout PartialLine<V.Lane>, _: Options.Type, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   let zero = V(lane: 0)
-  let size = SoftmaxPlan.segment(arguments.columns)
+  let size = arguments.segmentSize
   let start = segment * size
   let count = min(size, arguments.columns - start)
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
-  let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
+  let exponentials = row.exponentials + start
   let probabilities = advance(row.probabilities, start)
   let classWeights = advance(arguments.classWeights, start)
   let smoothing = V(arguments.labelSmoothing / Double(arguments.columns))
@@ -90,7 +90,7 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
   var (sum, linear, targetSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
   var largest = V(lane: -.infinity)
   @inline(__always)
-  func step(_ index: Int, _ lanes: Int) {
+  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool, _ streams: Bool) {
     var shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
     if hasCap { shifted = shifted + loadLanes(rests + index, lanes, as: V.self) }
     let e = V.exp(ofSummand: shifted)
@@ -101,9 +101,9 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
     linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
     targetSum.lanes = targetSum.lanes + target
     let place = lines.first + index
-    if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
-    if writes { storeLanes(e, exponentials + index, lanes) }
-    largest = ahead.larger(largest, at: index)
+    if isCommon || place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
+    storeLanes(e, exponentials + index, lanes)
+    largest = ahead.larger(largest, at: index, isCommon: isCommon)
     if let probabilities { prefetch(after: probabilities + index) }
   }
   @inline(__always)
@@ -112,22 +112,6 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
     linear.flush()
     targetSum.flush()
   }
-  let whole = count & -V.laneCount
-  var index = 0
-  while index < whole {
-    // Lanes are added to float64 before their rounding errors can grow.
-    let stretch = min(index + sumStretch(V.self), whole)
-    prefetchPages(after: ahead.start + index, stretch - index)
-    if streams { prefetchPages(after: output + index, stretch - index) }
-    while index < stretch {
-      step(index, V.laneCount)
-      index += V.laneCount
-    }
-    flush()
-  }
-  if index < count {
-    step(index, count - index)
-    flush()
-  }
+  takeSteps(count, lines, of: output, ahead, streams: streams, as: V.self, step, flush: flush)
   return (sum.total, linear.total, targetSum.total, ahead.largest(largest, end: count))
 }

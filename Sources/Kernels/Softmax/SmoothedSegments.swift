@@ -15,7 +15,7 @@ func smoothedSegmentSums<V: KernelVector>(
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   if arguments.classWeights == nil {
     smoothedSums(arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, NoWeights.self, as: V.self)
-  } else if arguments.mayHaveZeroClassWeight || SoftmaxPlan.segments(arguments.columns) > 1 {
+  } else if arguments.mayHaveZeroClassWeight || arguments.segmentCount > 1 {
     smoothedSums(
       arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, AnyWeights.self, as: V.self)
   } else {
@@ -59,12 +59,12 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
   _ partialLine: inout PartialLine<V.Lane>, _: Weights.Type, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
   let zero = V(lane: 0)
-  let size = SoftmaxPlan.segment(arguments.columns)
+  let size = arguments.segmentSize
   let start = segment * size
   let count = min(size, arguments.columns - start)
   let smoothing = arguments.labelSmoothing / Double(arguments.columns)
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
-  let (exponentials, writes) = (row.exponentials + start, row.gradient != nil)
+  let exponentials = row.exponentials + start
   let classWeights = arguments.classWeights.map { $0 + start } ?? source
 
   // The waiting row.
@@ -88,7 +88,7 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
   var (sum, linear, weights) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
   var largest = V(lane: -.infinity)
   @inline(__always)
-  func step(_ index: Int, _ lanes: Int) {
+  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool, _ streams: Bool) {
     let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
     let e = V.exp(ofSummand: shifted)
     sum.lanes = sum.lanes + e
@@ -105,9 +105,9 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
       linear.lanes = linear.lanes + shifted
     }
     let place = lines.first + index
-    if place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
-    if writes { storeLanes(e, exponentials + index, lanes) }
-    largest = ahead.larger(largest, at: index)
+    if isCommon || place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
+    storeLanes(e, exponentials + index, lanes)
+    largest = ahead.larger(largest, at: index, isCommon: isCommon)
   }
   @inline(__always)
   func flush() {
@@ -115,23 +115,7 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
     linear.flush()
     if Weights.areAdded { weights.flush() }
   }
-  let whole = count & -V.laneCount
-  var index = 0
-  while index < whole {
-    // Lanes are added to float64 before their rounding errors can grow.
-    let stretch = min(index + sumStretch(V.self), whole)
-    prefetchPages(after: ahead.start + index, stretch - index)
-    if streams { prefetchPages(after: output + index, stretch - index) }
-    while index < stretch {
-      step(index, V.laneCount)
-      index += V.laneCount
-    }
-    flush()
-  }
-  if index < count {
-    step(index, count - index)
-    flush()
-  }
+  takeSteps(count, lines, of: output, ahead, streams: streams, as: V.self, step, flush: flush)
   var targetSum = weights.total
   if !Weights.areAdded { targetSum = Weights.areGiven ? arguments.classWeightSum : Double(count) }
   return (sum.total, linear.total * smoothing, targetSum * smoothing, ahead.largest(largest, end: count))

@@ -58,3 +58,24 @@ func softCap<V: KernelVector>(_ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
   let cap = V.Lane(max(largest, widen(V.Lane.leastNormalMagnitude)))
   return (V(lane: cap), V(1 / widen(cap)))
 }
+
+/// c·tanh(x/c) of every element, and what each lacks. Not inlined, or its two dozen constants would be loaded for every
+/// segment of any row.
+@inline(never)
+func capLogits<V: KernelVector>(
+  _ source: UnsafePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>,
+  _ rests: UnsafeMutablePointer<V.Lane>, _ count: Int, _ cap: V
+) {
+  @inline(__always)
+  func step(_ index: Int, _ lanes: Int) {
+    let (capped, rest) = softCapped(loadLanes(source + index, lanes, as: V.self), cap)
+    storeLanes(capped, destination + index, lanes)
+    storeLanes(rest, rests + index, lanes)
+  }
+  var index = 0
+  while index + V.laneCount <= count {
+    step(index, V.laneCount)
+    index += V.laneCount
+  }
+  if index < count { step(index, count - index) }
+}

@@ -17,7 +17,7 @@ func softmaxCrossEntropyRows<V: KernelVector>(
   _ arguments: inout SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type
 ) {
   let padded = SoftmaxPlan.padded(arguments.columns)
-  let segments = SoftmaxPlan.padded(SoftmaxPlan.segments(arguments.columns))
+  let segments = SoftmaxPlan.padded(arguments.segmentCount)
   let scales = arguments.scratch + 5 * padded
   // One is evaluated while the other waits, in turn. Neither is copied, hence `inout` below: a copy would wait for the
   // stores of what it is made of, and so for all streaming stores before them.
@@ -30,16 +30,15 @@ func softmaxCrossEntropyRows<V: KernelVector>(
   var isOdd = false
   let maxima = scales + 2 * segments
   var partialLine = PartialLine(scales + 3 * segments)
+  var losses = PendingLosses(
+    scales + (3 * segments + PartialLineMemory.count), to: arguments.losses, zLoss: arguments.zLoss)
 
   let fixed = arguments
-  var sum = 0.0
-  var active = 0
   // The maximum of a segment that was read ahead, and where it starts.
   var ahead = (start: UnsafePointer(arguments.scratch), largest: V.Lane(0))
   for index in 0..<arguments.rows {
     var weight: V.Lane = 1
     if let weights = arguments.sampleWeights { weight = weights[index] }
-    var loss = 0.0
     if weight == 0 || (arguments.labels != nil && arguments.labels![index] < 0) {
       if let gradient = arguments.gradient {
         let start = gradient + index * arguments.gradientStride
@@ -47,35 +46,35 @@ func softmaxCrossEntropyRows<V: KernelVector>(
           from: 0, to: arguments.columns, destination: start, streams: arguments.streams, as: V.self
         ) { _, _ in V(lane: 0) }
       }
+      losses.append(PendingLoss(), as: V.self)
     } else {
-      loss =
-        isOdd
-        ? evaluate(fixed, index, Double(weight), &odd, &even, maxima, &ahead, &partialLine, as: V.self)
-        : evaluate(fixed, index, Double(weight), &even, &odd, maxima, &ahead, &partialLine, as: V.self)
+      if isOdd {
+        evaluate(fixed, index, Double(weight), &odd, &even, maxima, &ahead, &partialLine, &losses, as: V.self)
+      } else {
+        evaluate(fixed, index, Double(weight), &even, &odd, maxima, &ahead, &partialLine, &losses, as: V.self)
+      }
       isOdd.toggle()
     }
-    sum += loss
-    if loss > 0 { active += 1 }
-    if let losses = arguments.losses { losses[index] = V.Lane(loss) }
   }
+  losses.finish(as: V.self)
   if isOdd {
     writeLast(&even, &odd, fixed, &partialLine, as: V.self)
   } else {
     writeLast(&odd, &even, fixed, &partialLine, as: V.self)
   }
   partialLine.flush(as: V.self)
-  arguments.sum = sum
-  arguments.active = active
+  arguments.sum = losses.sum
+  arguments.active = losses.active
 }
 
-/// The loss of one row. Its gradient waits, that of the row before is written.
+/// Evaluates one row, whose gradient and loss then wait, and writes the gradient of the row before.
 @inline(never)
 private func evaluate<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ weight: Double,
   _ row: inout SoftmaxRow<V.Lane>, _ waiting: inout SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
   _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), _ partialLine: inout PartialLine<V.Lane>,
-  as: V.Type
-) -> Double {
+  _ losses: inout PendingLosses<V.Lane>, as: V.Type
+) {
   let columns = arguments.columns
   row.logits = arguments.logits + index * arguments.logitsStride
   row.gradient = advance(arguments.gradient, index * arguments.gradientStride)
@@ -102,78 +101,78 @@ private func evaluate<V: KernelVector>(
     : segmentedSums(arguments, index, &row, &waiting, maxima, &ahead, &partialLine, as: V.self)
   addLabelTerm(&waiting, arguments, partialLine, as: V.self)
   waiting.gradient = nil
-  var (scaledSum, linear, targetSum) = (sums.scaledSum, sums.linear, sums.targetSum)
+  var (scaledSum, targetSum) = (sums.scaledSum, sums.targetSum)
+  let linear = sums.linear
   let (shift, largest) = (sums.shift, sums.largest)
   // All logits −∞: no distribution.
   if largest == -.infinity { scaledSum = .nan }
-  var logSum = log(scaledSum)  // lse − shift
+  // log x + c is the log-sum-exp.
+  var loss = PendingLoss(x: scaledSum, c: Double(shift), weight: weight)
+  var labelWeight = 0.0
   // Of the label of a confident row, whose slope is a small difference: to more digits than a lane holds.
   var ownExponential: Double?
-  let isTop =
-    arguments.softCap == 0 ? labelLogit == Double(largest) : row.label >= 0 && row.capped[row.label] == largest
-  if row.label >= 0, isTop {
-    let own = labelLogit == Double(shift) ? 1 : exp(labelLogit - Double(shift))
-    if scaledSum < 2 * own {
-      let others = max(0, scaledSum - labelShare(arguments, &row, shift, isLong, as: V.self))
-      scaledSum = own + others
-      logSum = (labelLogit - Double(shift)) + log1p(others / own)
-      ownExponential = own
-    }
-  }
-  let logSumExp = logSum + Double(shift)
-
-  // The loss: (Σ τ)·lse − Σ τ·z, both relative to the shift.
-  let labelWeight: Double
   if row.label >= 0 {
+    // The loss: w·(lse − z) of the label and Σ τ·(lse − z) of the smoothed targets, both relative to the shift.
     let classWeight = arguments.classWeights == nil ? 1 : Double(arguments.classWeights![row.label])
     let smoothing = arguments.labelSmoothing / Double(columns)
     labelWeight = (1 - arguments.labelSmoothing) * classWeight
     targetSum = labelWeight + smoothing * arguments.classWeightSum
-    let own = labelWeight == 0 ? 0 : labelWeight * (logSum - (labelLogit - Double(shift)))
-    // Σ τ·(z − pivot) moved to the shift.
-    let spread =
-      smoothing == 0
-      ? 0
-      : smoothing * arguments.classWeightSum * (logSum + (Double(shift) - Double(sums.pivot))) - linear
-    linear = own + spread
+    let labelDistance = labelLogit - Double(shift)
+    loss.a = targetSum
+    if smoothing != 0 {
+      loss.b = smoothing * arguments.classWeightSum * (Double(shift) - Double(sums.pivot)) - linear
+    }
+    let isTop = arguments.softCap == 0 ? labelLogit == Double(largest) : row.capped[row.label] == largest
+    let own = isTop ? (labelDistance == 0 ? 1 : exp(labelDistance)) : 0
+    if scaledSum < 2 * own {
+      let others = max(0, scaledSum - labelShare(arguments, &row, shift, isLong, as: V.self))
+      scaledSum = own + others
+      ownExponential = own
+      // The logarithm now, as the distance to the logit of the label, which a rounded sum would have lost.
+      let logarithm = log1p(others / own)
+      loss.b += labelWeight * logarithm + (targetSum - labelWeight) * (labelDistance + logarithm)
+      (loss.x, loss.c, loss.a) = (1, loss.c + labelDistance + logarithm, 0)
+    } else if labelWeight != 0 {
+      loss.b -= labelWeight * labelDistance
+    }
   } else {
-    labelWeight = 0
-    linear = targetSum * (logSum + (Double(shift) - Double(sums.pivot))) - linear
+    loss.a = targetSum
+    loss.b = targetSum * (Double(shift) - Double(sums.pivot)) - linear
   }
-  let loss = weight * (linear + arguments.zLoss * logSumExp * logSumExp)
-  guard row.gradient != nil else { return loss }
+  losses.append(loss, as: V.self)
+  guard row.gradient != nil else { return }
 
   let outer = arguments.gradientScale * weight
-  let factor = outer * (targetSum + 2 * arguments.zLoss * logSumExp) / scaledSum
+  // Without waiting for a logarithm that plays no part.
+  var slope = targetSum
+  if arguments.zLoss != 0 { slope += 2 * arguments.zLoss * (log(loss.x) + loss.c) }
+  let factor = outer * slope / scaledSum
   if isLong {
     setLongRowGradient(&row, largest, factor: factor * ratio(largest, shift), term: outer * labelWeight, as: V.self)
-    return loss
+    return
   }
-  for segment in 0..<SoftmaxPlan.segments(columns) {
+  for segment in 0..<arguments.segmentCount {
     let maximum = maxima[segment]
     let isEmpty = maximum == -.infinity && largest != -.infinity
     row.scales[segment] = V.Lane(factor * (isEmpty ? 1 : ratio(maximum, largest)))
   }
   row.targetScale = V.Lane(-outer)
   row.labelTerm = 0
-  if row.label >= 0 {
-    let term = outer * labelWeight
-    // By the factor before it was rounded: near p = 1 this is a difference of what is almost equal.
-    let segment = row.label / SoftmaxPlan.segment(columns)
-    let scale = factor * ratio(maxima[segment], largest)
-    let carried = V.Lane((ownExponential ?? Double(row.exponentials[row.label])) - term / scale)
-    // A factor that is no normal number has lost digits.
-    if carried.isFinite, row.scales[segment].isNormal {
-      // A whole vector, which a load of it need not wait for.
-      let place = row.label & -V.laneCount
-      var exponentials = loadRest(UnsafePointer(row.exponentials) + place, columns - place, as: V.self)
-      exponentials[row.label - place] = carried
-      storeRest(exponentials, row.exponentials + place, columns - place)
-    } else {
-      row.labelTerm = V.Lane(term)
-    }
+  guard row.label >= 0 else { return }
+  // By the factor before it was rounded: near p = 1 this is a difference of what is almost equal.
+  let segment = arguments.segmentCount == 1 ? 0 : row.label / arguments.segmentSize
+  let part = labelWeight * scaledSum / (slope * ratio(maxima[segment], largest))
+  let carried = V.Lane((ownExponential ?? Double(row.exponentials[row.label])) - part)
+  // A factor that is no normal number has lost digits.
+  if carried.isFinite, row.scales[segment].isNormal {
+    // A whole vector, which a load of it need not wait for.
+    let place = row.label & -V.laneCount
+    var exponentials = loadRest(UnsafePointer(row.exponentials) + place, columns - place, as: V.self)
+    exponentials[row.label - place] = carried
+    storeRest(exponentials, row.exponentials + place, columns - place)
+  } else {
+    row.labelTerm = V.Lane(outer * labelWeight)
   }
-  return loss
 }
 
 /// What a row adds up to: Σ e^(z − shift) and, where classes beside the label have targets, Σ τ·(z − pivot) and Σ τ.
@@ -200,7 +199,7 @@ private func segmentedSums<V: KernelVector>(
   let hasCap = arguments.softCap != 0
   let source = hasCap ? UnsafePointer(row.capped) : row.logits
   var result = SoftmaxSums<V.Lane>()
-  let size = SoftmaxPlan.segment(columns)
+  let size = arguments.segmentSize
   var start = 0
   var segment = 0
   while start < columns {
@@ -243,26 +242,22 @@ private func segmentedSums<V: KernelVector>(
 
 /// What the label, if it has the largest logit, puts into the sum of exponentials beyond the others: its exponential, and
 /// the rounding errors of what is added to that in its lane. A confident row has its loss from the others alone.
-@inline(__always)
+@inline(never)
 private func labelShare<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>, _ shift: V.Lane,
   _ isLong: Bool,
   as: V.Type
 ) -> Double {
   let label = row.label
-  let size = isLong ? arguments.columns : SoftmaxPlan.segment(arguments.columns)
+  let size = isLong ? arguments.columns : arguments.segmentSize
   let start = label / size * size
   var end = min(start + size, arguments.columns)
-  // A rest of less than a vector was added by itself.
+  // Only those that were added to the same lanes; a rest of less than a vector belongs to the stretch before it.
   let whole = isLong ? end : start + ((end - start) & -V.laneCount)
-  var index = whole
-  if label < whole {
-    index = start + (label - start) / sumStretch(V.self) * sumStretch(V.self)
-    end = min(index + sumStretch(V.self), whole)
-  }
+  var index = start + (min(label, whole - 1) - start) / sumStretch(V.self) * sumStretch(V.self)
+  if index + sumStretch(V.self) < whole { end = index + sumStretch(V.self) }
   let source = arguments.softCap != 0 ? UnsafePointer(row.capped) : row.logits
-  let repeats = isLong || row.gradient == nil
-  let (zero, shift) = (V(lane: 0), V(lane: shift))
+    let (zero, shift) = (V(lane: 0), V(lane: shift))
   @inline(__always)
   func difference(_ index: Int, _ lanes: Int) -> V {
     let difference = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
@@ -273,7 +268,7 @@ private func labelShare<V: KernelVector>(
   while index < end {
     let lanes = min(V.laneCount, end - index)
     let e =
-      repeats
+      isLong
       ? V.exp(ofSummand: difference(index, lanes))
       : loadLanes(UnsafePointer(row.exponentials) + index, lanes, as: V.self)
     all = all + e
@@ -306,7 +301,7 @@ private func segmentSums<V: KernelVector>(
   if arguments.labelSmoothing != 0 {
     return smoothedSegmentSums(arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, as: V.self)
   }
-  let size = SoftmaxPlan.segment(arguments.columns)
+  let size = arguments.segmentSize
   let start = segment * size
   let count = min(size, arguments.columns - start)
   let gradient = WaitingGradient(
@@ -317,7 +312,7 @@ private func segmentSums<V: KernelVector>(
     return (0, 0, 0, 0)
   }
   let result = exponentialSum(
-    source + start, count, shift: shift, to: row.gradient == nil ? nil : row.exponentials + start, ahead: ahead,
+    source + start, count, shift: shift, to: row.exponentials + start, ahead: ahead,
     writing: gradient, streams: arguments.streams, &partialLine, as: V.self)
   return (result.sum, 0, 0, result.nextLargest)
 }
@@ -353,7 +348,7 @@ private func writeLast<V: KernelVector>(
     writeGradient(
       longRowGradient(&waiting), arguments.columns, streams: arguments.streams, &partialLine, as: V.self)
   } else {
-    for segment in 0..<SoftmaxPlan.segments(arguments.columns) {
+    for segment in 0..<arguments.segmentCount {
       _ = segmentSums(
         arguments, &row, &waiting, UnsafePointer(arguments.scratch), segment, shift: 0, ahead: nil, &partialLine,
         as: V.self)
@@ -369,7 +364,7 @@ private func nextSegment<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, end: Int, _ source: UnsafePointer<V.Lane>,
   as: V.Type
 ) -> ReadAhead<V.Lane> {
-  let segment = SoftmaxPlan.segment(arguments.columns)
+  let segment = arguments.segmentSize
   if arguments.softCap == 0 {
     if end + V.laneCount <= arguments.columns {
       return ReadAhead(start: source + end, count: min(segment, arguments.columns - end), as: V.self)
@@ -379,18 +374,4 @@ private func nextSegment<V: KernelVector>(
     }
   }
   return ReadAhead(start: source, count: V.laneCount, as: V.self)
-}
-
-/// c·tanh(x/c) of every element, and what each lacks.
-@inline(__always)
-private func capLogits<V: KernelVector>(
-  _ source: UnsafePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>,
-  _ rests: UnsafeMutablePointer<V.Lane>,
-  _ count: Int, _ cap: V
-) {
-  forEachVector(from: 0, to: count, destination: destination, streams: false, as: V.self) { index, lanes in
-    let (capped, rest) = softCapped(loadLanes(source + index, lanes, as: V.self), cap)
-    storeLanes(rest, rests + index, lanes)
-    return capped
-  }
 }

@@ -55,16 +55,11 @@ func writeBeginning<V: KernelVector>(
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type, _ transform: (_ index: Int, _ lanes: Int) -> V
 ) {
   guard let row else { return }
-  var place = 0
+  if lines.start > 0 { partialLine.begin(row, transform(0, lines.start), count: lines.start) }
+  var place = lines.start
   while place < min(lines.first, lines.end) {
-    let lanes = place < lines.start ? lines.start : V.laneCount
-    let vector = transform(place, lanes)
-    if lanes < V.laneCount {
-      partialLine.begin(row, vector, count: lanes)
-    } else {
-      vector.store(row + place, streams: streams)
-    }
-    place += lanes
+    transform(place, V.laneCount).store(row + place, streams: streams)
+    place += V.laneCount
   }
   guard lines.end < count else { return }
   let (end, rest) = (row + lines.end, count - lines.end)
