@@ -65,12 +65,25 @@ func labelWeight<V: KernelVector>(
   _ classes: UnsafePointer<Int32>, _ count: Int, _ classWeights: UnsafePointer<V.Lane>?,
   _ sampleWeights: UnsafePointer<V.Lane>?, as: V.Type
 ) -> Double {
-  var total = 0.0
-  for row in 0..<count where classes[row] >= 0 {
+  @inline(__always)
+  func weight(_ row: Int) -> Double {
+    guard classes[row] >= 0 else { return 0 }
     var weight = 1.0
     if let classWeights { weight = Double(classWeights[Int(classes[row])]) }
     if let sampleWeights { weight *= Double(sampleWeights[row]) }
-    total += weight
+    return weight
+  }
+  // Four sums, none of which waits for the others.
+  var sums = SIMD4<Double>(repeating: 0)
+  var row = 0
+  while row + 4 <= count {
+    sums += SIMD4(weight(row), weight(row + 1), weight(row + 2), weight(row + 3))
+    row += 4
+  }
+  var total = (sums[0] + sums[1]) + (sums[2] + sums[3])
+  while row < count {
+    total += weight(row)
+    row += 1
   }
   return total
 }

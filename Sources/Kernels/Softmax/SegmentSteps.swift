@@ -21,7 +21,7 @@ func takeSteps<V: KernelVector>(
   var index = 0
   while index < count {
     let stretch = min(index + sumStretch(V.self), count)
-    prefetchPages(after: ahead.start + index, stretch - index)
+    prefetchPages(after: ahead.start + index, stretch - index, distance: ReadAhead<V.Lane>.distance + 4096)
     if streams { prefetchPages(after: output + index, stretch - index) }
     let commonStretch = min(stretch, common)
     if streams {
@@ -35,10 +35,13 @@ func takeSteps<V: KernelVector>(
         index += V.laneCount
       }
     }
-    while index < stretch {
-      let lanes = min(V.laneCount, stretch - index)
-      step(index, lanes, false, streams)
-      index += lanes
+    while index + V.laneCount <= stretch {
+      step(index, V.laneCount, false, streams)
+      index += V.laneCount
+    }
+    if index < stretch {
+      step(index, stretch - index, false, streams)
+      index = stretch
     }
     flush()
   }

@@ -257,7 +257,7 @@ private func labelShare<V: KernelVector>(
   var index = start + (min(label, whole - 1) - start) / sumStretch(V.self) * sumStretch(V.self)
   if index + sumStretch(V.self) < whole { end = index + sumStretch(V.self) }
   let source = arguments.softCap != 0 ? UnsafePointer(row.capped) : row.logits
-    let (zero, shift) = (V(lane: 0), V(lane: shift))
+  let (zero, shift) = (V(lane: 0), V(lane: shift))
   @inline(__always)
   func difference(_ index: Int, _ lanes: Int) -> V {
     let difference = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift

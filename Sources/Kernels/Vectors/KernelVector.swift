@@ -131,21 +131,22 @@ func advance<Element>(_ pointer: UnsafeMutablePointer<Element>?, _ offset: Int) 
 /// Asks for memory that a loop along `pointer` will read a little later. The processor looks ahead by itself, but not
 /// beyond the end of a page of 4 KiB, which is one row of a thousand columns.
 @inline(__always)
-func prefetch<Element>(after pointer: UnsafePointer<Element>) {
-  batchloss_prefetch(UnsafeRawPointer(pointer) + 4096)
+func prefetch<Element>(after pointer: UnsafePointer<Element>, distance: Int = 4096) {
+  batchloss_prefetch(UnsafeRawPointer(pointer) + distance)
 }
 
-/// Asks, for each page that begins within the next `count` elements, for the one two pages after it.
+/// Asks, for each page that begins within the next `count` elements, for the one `distance` bytes after it.
 ///
 /// Otherwise the first access to a page waits until its address is translated: a load with all that needs it, a store with
-/// every store after it. ``prefetch(after:)`` gives up on a page without translation, so this is ahead of that as well.
+/// every store after it. ``prefetch(after:distance:)`` gives up on a page without translation, so this is ahead of that as
+/// well.
 @inline(__always)
-func prefetchPages<Element>(after pointer: UnsafePointer<Element>, _ count: Int) {
+func prefetchPages<Element>(after pointer: UnsafePointer<Element>, _ count: Int, distance: Int = 8192) {
   let address = UnsafeRawPointer(pointer)
-  var distance = -Int(bitPattern: address) & 4095
-  while distance < count * MemoryLayout<Element>.stride {
-    batchloss_prefetch_nearest(address + (distance + 8192))
-    distance += 4096
+  var place = -Int(bitPattern: address) & 4095
+  while place < count * MemoryLayout<Element>.stride {
+    batchloss_prefetch_nearest(address + (place + distance))
+    place += 4096
   }
 }
 
