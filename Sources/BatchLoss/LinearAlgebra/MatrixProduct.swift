@@ -2,12 +2,12 @@ import BatchLossCBLAS
 import BatchLossFormulas
 
 /// One operand of a product: a block of a row-major matrix, or its transpose.
-struct Factor<Scalar: LossScalar> {
+package struct Factor<Scalar: LossScalar> {
   let base: UnsafePointer<Scalar>
   let stride: Int
   let isTransposed: Bool
 
-  init(_ base: UnsafePointer<Scalar>, stride: Int, transposed: Bool = false) {
+  package init(_ base: UnsafePointer<Scalar>, stride: Int, transposed: Bool = false) {
     self.base = base
     self.stride = stride
     isTransposed = transposed
@@ -20,7 +20,7 @@ struct Factor<Scalar: LossScalar> {
 }
 
 /// Matrix products on the calling thread.
-enum MatrixProduct {
+package enum MatrixProduct {
   /// The largest dimension or stride that BLAS takes.
   static let largestDimension = Int(Int32.max)
 
@@ -48,6 +48,33 @@ enum MatrixProduct {
       cblas_dgemm(
         CblasRowMajor, transposes.0, transposes.1, m, n, k, 1, cast(left.base), lda, cast(right.base), ldb,
         adds ? 1 : 0, cast(result), ldc)
+    }
+  }
+
+  /// The product of two factors that are not transposed, as ``run(rows:columns:depth:_:_:adds:_:stride:)`` has it but in
+  /// its own order of additions: in parts so small that OpenBLAS copies neither factor, if it can do that here.
+  ///
+  /// In one call it copies both and sets the result to 0 before it adds to it, which together take a tenth of the time
+  /// of a product of 256 × 256 over 128.
+  package static func runByParts<Scalar: LossScalar>(
+    rows: Int, columns: Int, depth: Int, _ left: Factor<Scalar>, _ right: Factor<Scalar>,
+    _ result: UnsafeMutablePointer<Scalar>, stride: Int
+  ) {
+    let part = OpenBLAS.smallProduct(depth: depth)
+    let (rowParts, columnParts) = (
+      BlockPartition(of: rows, blockSize: part?.rows ?? max(1, rows)),
+      BlockPartition(of: columns, blockSize: part?.columns ?? max(1, columns))
+    )
+    for rowPart in 0..<rowParts.blocks {
+      let (first, count) = (rowParts[rowPart].lowerBound, rowParts[rowPart].count)
+      for columnPart in 0..<columnParts.blocks {
+        let columns = columnParts[columnPart]
+        run(
+          rows: count, columns: columns.count, depth: depth,
+          Factor(left.base + first * left.stride, stride: left.stride),
+          Factor(right.base + columns.lowerBound, stride: right.stride), adds: false,
+          result + (first * stride + columns.lowerBound), stride: stride)
+      }
     }
   }
 

@@ -16,6 +16,19 @@ package enum OpenBLAS {
     return openblas_get_corename().map { String(cString: $0) } ?? "unknown"
   }
 
+  /// Rows and columns of a product that OpenBLAS takes from its factors where they lie: up to 100³ multiplications, since
+  /// version 0.3.17, with the kernels for AVX-512. `nil` where it copies all factors, or where too few rows would be left.
+  static func smallProduct(depth: Int) -> (rows: Int, columns: Int)? {
+    guard leavesSmallFactors else { return nil }
+    // Its kernels have twelve rows. Few columns, so that theirs stay in the first-level cache.
+    let (columns, kernelRows) = (32, 12)
+    let rows = min(240, 1_000_000 / (columns * max(1, depth)) / kernelRows * kernelRows)
+    return rows > 0 ? (rows, columns) : nil
+  }
+
+  private static let leavesSmallFactors = ["skylakex", "cooperlake", "sapphirerapids"].contains(
+    coreName.lowercased())
+
   /// An OpenBLAS older than the processor takes it for one of 2004 ("Prescott") and is ten times slower than it
   /// could be. Then, and unless `OPENBLAS_CORETYPE` is set, its start is repeated with the kernels of the
   /// instruction set that is present.

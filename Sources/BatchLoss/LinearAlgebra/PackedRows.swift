@@ -29,19 +29,19 @@ struct PackedRows<Scalar: LossScalar> {
   var columns: Int { source.columns }
 
   /// - Parameters:
-  ///   - keyBlockSize: How many rows at a time they are kept as right factors of products too; `nil` if they are not.
+  ///   - keyBlocks: How they are kept as right factors of products too, `size` rows at a time; `nil` if they are not.
   ///   - rowPanels: Whether they are kept in panels for sums by weights.
   init(
     _ source: RowMajor<Scalar>, _ preparation: RowPreparation,
-    keyBlockSize: Int? = nil, rowPanels: Bool = false, _ arena: inout Arena
+    keyBlocks: (size: Int, form: KeyBlocks<Scalar>.Form)? = nil, rowPanels: Bool = false, _ arena: inout Arena
   ) {
     self.source = source
     self.preparation = preparation
     // Transposition reads whole vectors of rows and columns.
-    let padding = keyBlockSize == nil ? 0 : 15 * (source.columns + 1)
+    let padding = keyBlocks == nil ? 0 : 15 * (source.columns + 1)
     base = arena.array(of: Scalar.self, source.rows * source.columns + padding)
-    keyBlocks = keyBlockSize.map {
-      KeyBlocks(rows: source.rows, depth: source.columns, blockSize: $0, &arena)
+    self.keyBlocks = keyBlocks.map {
+      KeyBlocks(rows: source.rows, depth: source.columns, blockSize: $0.size, $0.form, &arena)
     }
     self.rowPanels = rowPanels ? RowPanels(rows: source.rows, columns: source.columns, &arena) : nil
     squaredNorms = arena.array(of: Scalar.self, source.rows)

@@ -58,16 +58,16 @@ struct TileSweep<Scalar: LossScalar> {
     return isWide && !isSymmetric ? 512 : blockSize(rows)
   }
 
-  /// Rows ready for a sweep over their tiles with themselves, or with as many others: whether they are keys,
-  /// and whether others have sums of them for gradients.
+  /// Rows ready for a sweep over their tiles with themselves, or with as many others: what form they have as keys, if they
+  /// are, and whether others have sums of them for gradients.
   static func pack(
-    _ rows: RowMajor<Scalar>, _ preparation: RowPreparation, areKeys: Bool, areSummed: Bool,
+    _ rows: RowMajor<Scalar>, _ preparation: RowPreparation, keys: KeyBlocks<Scalar>.Form?, areSummed: Bool,
     isSymmetric: Bool, _ engine: Engine, _ arena: inout Arena
   ) -> PackedRows<Scalar> {
     let fit = RowPanels.fit(rows, engine)
     let size = blockSize(rows.rows, depth: rows.columns, isSymmetric: isSymmetric)
     return PackedRows(
-      rows, preparation, keyBlockSize: fit && areKeys ? size : nil, rowPanels: fit && areSummed, &arena)
+      rows, preparation, keyBlocks: fit ? keys.map { (size, $0) } : nil, rowPanels: fit && areSummed, &arena)
   }
 
   /// Rows of a tile that are handed out at once: more of them would cost sums of columns in `Float` too many digits.

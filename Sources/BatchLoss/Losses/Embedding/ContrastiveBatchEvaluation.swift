@@ -17,7 +17,7 @@ struct ContrastiveBatchEvaluation<Scalar: LossScalar> {
     defer { engine.giveBack(workspace) }
     let (sweep, labels, sums, centre) = workspace.arrays { arena in
       let rows = TileSweep.pack(
-        batch.embeddings, batch.distance.preparation, areKeys: true, areSummed: batch.gradient != nil,
+        batch.embeddings, batch.distance.preparation, keys: .columns, areSummed: batch.gradient != nil,
         isSymmetric: true, engine, &arena)
       // The kernel takes roots of squares together with their inverses.
       let tile = PairTile(

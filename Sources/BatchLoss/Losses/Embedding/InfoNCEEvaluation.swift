@@ -70,7 +70,7 @@ struct InfoNCEEvaluation<Scalar: LossScalar> {
       let first = PackedRows(queries, similarity.preparation, &arena)
       let second = PackedRows(
         keys, similarity.preparation,
-        keyBlockSize: fit && queries.rows >= KeyBlocks<Scalar>.fewestQueries ? blockSize : nil,
+        keyBlocks: fit && queries.rows >= KeyBlocks<Scalar>.fewestQueries ? (blockSize, .panels) : nil,
         rowPanels: fit && similarity.queryGradient != nil, &arena)
       return Layout(
         tile: PairTile(queries: first, keys: second, distance: nil, kernels: kernels),

@@ -69,9 +69,9 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
   /// Queries and as many keys for a sweep over their tiles.
   func tile(_ kernels: KernelTable<Scalar>, _ arena: inout Arena) -> PairTile<Scalar> {
     let first = TileSweep.pack(
-      queries, preparation, areKeys: false, areSummed: keyGradient != nil, isSymmetric: false, engine, &arena)
+      queries, preparation, keys: nil, areSummed: keyGradient != nil, isSymmetric: false, engine, &arena)
     let second = TileSweep.pack(
-      keys ?? queries, preparation, areKeys: true, areSummed: queryGradient != nil, isSymmetric: false, engine,
+      keys ?? queries, preparation, keys: .panels, areSummed: queryGradient != nil, isSymmetric: false, engine,
       &arena)
     return PairTile(queries: first, keys: second, distance: nil, kernels: kernels)
   }
@@ -83,7 +83,7 @@ struct SimilarityEvaluation<Scalar: LossScalar> {
       let fit = RowPanels.fit(rows, engine)
       return PackedRows(
         rows, preparation,
-        keyBlockSize: fit && areKeys && isWorthwhile ? PairTile<Scalar>.columnsPerProduct : nil,
+        keyBlocks: fit && areKeys && isWorthwhile ? (PairTile<Scalar>.columnsPerProduct, .panels) : nil,
         rowPanels: fit && areSummed, &arena)
     }
     guard let keys else {

@@ -27,7 +27,7 @@ struct SupConEvaluation<Scalar: LossScalar> {
       similarity.wantsGradient && TileSweep<Scalar>.fits(rows: count, columns: count, isSymmetric: true, engine)
     let (sweep, labels, sums, factors, results) = workspace.arrays { arena in
       let rows = TileSweep.pack(
-        similarity.queries, similarity.preparation, areKeys: true, areSummed: similarity.wantsGradient,
+        similarity.queries, similarity.preparation, keys: .panels, areSummed: similarity.wantsGradient,
         isSymmetric: true, engine, &arena)
       let tile = PairTile(queries: rows, keys: rows, distance: nil, kernels: kernels)
       return (
