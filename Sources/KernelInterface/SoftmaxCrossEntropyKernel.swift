@@ -123,8 +123,8 @@ package enum SoftmaxPlan {
   package static func scratchCount(columns: Int) -> Int {
     // Logits, or capped ones and their rests, of a group of rows.
     if columns <= laneColumns { return 2 * 16 * padded(columns) }
-    // Exponentials and maxima of one row, capped logits, their rests and scales of two.
-    return 5 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count + PendingLossMemory.count
+    // Maxima of one row, exponentials, capped logits, their rests and scales of two.
+    return 6 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count + PendingLossMemory.count
   }
 
   package static func segments(_ columns: Int) -> Int {

@@ -115,8 +115,7 @@ protocol WaitingRow<Lane> {
   associatedtype Lane: KernelScalar
   /// Where the gradient goes; `nil` where none waits.
   var output: UnsafeMutablePointer<Lane>? { get }
-  /// As many lanes of the gradient from `index` on; nothing is read beyond. What it is made of may be overwritten
-  /// afterwards.
+  /// As many lanes of the gradient from `index` on; nothing is read beyond.
   func gradient<V: KernelVector>(_ index: Int, _ lanes: Int, as: V.Type) -> V where V.Lane == Lane
 }
 
@@ -145,11 +144,10 @@ struct RepeatedGradient<Lane: KernelScalar>: WaitingRow {
   }
 }
 
-/// Σ e^(x − shift) in float64, and the largest of the elements ahead. The exponentials go to `exponentials` if asked
-/// for, and the gradient that waits, of as many elements, is written.
+/// Σ e^(x − shift) in float64, and the largest of the elements ahead. The exponentials are written, and the gradient that
+/// waits, of as many elements.
 ///
-/// One loop does all three, so that memory and arithmetic keep each other company. The exponentials may take the place of
-/// those of the gradient that waits, which is written first.
+/// One loop does all three, so that memory and arithmetic keep each other company.
 @inline(never)
 func exponentialSum<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ count: Int, shift: V.Lane, to exponentials: UnsafeMutablePointer<V.Lane>,
@@ -157,27 +155,22 @@ func exponentialSum<V: KernelVector>(
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, nextLargest: V.Lane) {
   let shift = V(lane: shift)
-  let output = waiting.output ?? exponentials
-  let lines = linesAhead(waiting.output, count, streams, of: source, ahead.start, as: V.self)
-  writeBeginning(waiting.output, count, lines, streams: streams, &partialLine, as: V.self) {
-    waiting.gradient($0, $1, as: V.self)
-  }
   var largest = V(lane: -.infinity)
   var sum = LaneSum<V>()
   @inline(__always)
-  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool, _ streams: Bool) {
+  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool) {
     let e = V.exp(ofSummand: loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift)
     sum.lanes = sum.lanes + e
-    let place = lines.first + index
-    if isCommon || place < lines.end {
-      waiting.gradient(place, V.laneCount, as: V.self).store(output + place, streams: streams)
-    }
     storeLanes(e, exponentials + index, lanes)
     largest = ahead.larger(largest, at: index, isCommon: isCommon)
   }
   @inline(__always)
   func flush() { sum.flush() }
-  takeSteps(count, lines, of: output, ahead, streams: streams, as: V.self, step, flush: flush)
+  @inline(__always)
+  func gradient(_ index: Int, _ lanes: Int) -> V { waiting.gradient(index, lanes, as: V.self) }
+  takeSteps(
+    count, writing: waiting.output, streams: streams, &partialLine, ahead, as: V.self, step, flush: flush,
+    gradient: gradient)
   return (sum.total, ahead.largest(largest, end: count))
 }
 

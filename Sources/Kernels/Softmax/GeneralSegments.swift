@@ -62,7 +62,7 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
 
   // The waiting row.
   let isWaiting = waiting.gradient != nil
-  let output = (waiting.gradient ?? row.exponentials) + start
+  let output = advance(waiting.gradient, start)
   let waitingExponentials = UnsafePointer(waiting.exponentials + start)
   let waitingProbabilities = advance(waiting.probabilities, start)
   let (capped, cappedRests) = (UnsafePointer(waiting.capped + start), UnsafePointer(waiting.rests + start))
@@ -84,13 +84,12 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
   }
 
   let (source, shift) = (source + start, V(lane: shift))
-  let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead?.start, as: V.self)
-  writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, &partialLine, as: V.self, gradient)
-  guard let ahead else { return (0, 0, 0, 0) }
   var (sum, linear, targetSum) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
   var largest = V(lane: -.infinity)
+  // Never looked at where there is none.
+  let next = ahead ?? ReadAhead(start: source, count: V.laneCount, as: V.self)
   @inline(__always)
-  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool, _ streams: Bool) {
+  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool) {
     var shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
     if hasCap { shifted = shifted + loadLanes(rests + index, lanes, as: V.self) }
     let e = V.exp(ofSummand: shifted)
@@ -100,10 +99,8 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
     // A target of 0 counts 0 even on −∞.
     linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
     targetSum.lanes = targetSum.lanes + target
-    let place = lines.first + index
-    if isCommon || place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
     storeLanes(e, exponentials + index, lanes)
-    largest = ahead.larger(largest, at: index, isCommon: isCommon)
+    largest = next.larger(largest, at: index, isCommon: isCommon)
     if let probabilities { prefetch(after: probabilities + index) }
   }
   @inline(__always)
@@ -112,6 +109,8 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
     linear.flush()
     targetSum.flush()
   }
-  takeSteps(count, lines, of: output, ahead, streams: streams, as: V.self, step, flush: flush)
-  return (sum.total, linear.total, targetSum.total, ahead.largest(largest, end: count))
+  takeSteps(
+    count, writing: output, streams: streams, &partialLine, ahead, as: V.self, step, flush: flush,
+    gradient: gradient)
+  return (sum.total, linear.total, targetSum.total, ahead?.largest(largest, end: count) ?? 0)
 }

@@ -69,7 +69,7 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
 
   // The waiting row.
   let isWaiting = waiting.gradient != nil
-  let output = (waiting.gradient ?? row.exponentials) + start
+  let output = advance(waiting.gradient, start)
   let waitingExponentials = UnsafePointer(waiting.exponentials + start)
   let scale = V(lane: isWaiting ? waiting.scales[segment] : 0)
   let targetScale = V(Double(waiting.targetScale) * smoothing)
@@ -82,13 +82,12 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
   }
 
   let (source, shift) = (source + start, V(lane: shift))
-  let lines = linesAhead(isWaiting ? output : nil, count, streams, of: source, ahead?.start, as: V.self)
-  writeBeginning(isWaiting ? output : nil, count, lines, streams: streams, &partialLine, as: V.self, gradient)
-  guard let ahead else { return (0, 0, 0, 0) }
   var (sum, linear, weights) = (LaneSum<V>(), LaneSum<V>(), LaneSum<V>())
   var largest = V(lane: -.infinity)
+  // Never looked at where there is none.
+  let next = ahead ?? ReadAhead(start: source, count: V.laneCount, as: V.self)
   @inline(__always)
-  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool, _ streams: Bool) {
+  func step(_ index: Int, _ lanes: Int, _ isCommon: Bool) {
     let shifted = loadLanes(source + index, lanes, padding: -.infinity, as: V.self) - shift
     let e = V.exp(ofSummand: shifted)
     sum.lanes = sum.lanes + e
@@ -104,10 +103,8 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
     } else {
       linear.lanes = linear.lanes + shifted
     }
-    let place = lines.first + index
-    if isCommon || place < lines.end { gradient(place, V.laneCount).store(output + place, streams: streams) }
     storeLanes(e, exponentials + index, lanes)
-    largest = ahead.larger(largest, at: index, isCommon: isCommon)
+    largest = next.larger(largest, at: index, isCommon: isCommon)
   }
   @inline(__always)
   func flush() {
@@ -115,8 +112,10 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
     linear.flush()
     if Weights.areAdded { weights.flush() }
   }
-  takeSteps(count, lines, of: output, ahead, streams: streams, as: V.self, step, flush: flush)
+  takeSteps(
+    count, writing: output, streams: streams, &partialLine, ahead, as: V.self, step, flush: flush,
+    gradient: gradient)
   var targetSum = weights.total
   if !Weights.areAdded { targetSum = Weights.areGiven ? arguments.classWeightSum : Double(count) }
-  return (sum.total, linear.total * smoothing, targetSum * smoothing, ahead.largest(largest, end: count))
+  return (sum.total, linear.total * smoothing, targetSum * smoothing, ahead?.largest(largest, end: count) ?? 0)
 }

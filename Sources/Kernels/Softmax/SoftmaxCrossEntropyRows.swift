@@ -9,24 +9,23 @@ import Glibc
 ///
 /// One loop does three things at once, so that memory and arithmetic keep each other company: it takes the
 /// exponentials of this row, looks for the maximum of the segment that comes next, and writes the gradient of the
-/// row before, a little ahead. With streaming stores exponentials wait for that in scratch memory, where they take the
-/// place of those of the row before, else in the gradient's row. Long rows have neither segments nor exponentials that
-/// wait: see LongRows.swift.
+/// row before, a little behind. Exponentials wait for that in the gradient's row, with streaming stores in scratch memory.
+/// Long rows have neither segments nor exponentials that wait: see LongRows.swift.
 @inline(__always)
 func softmaxCrossEntropyRows<V: KernelVector>(
   _ arguments: inout SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type
 ) {
   let padded = SoftmaxPlan.padded(arguments.columns)
   let segments = SoftmaxPlan.padded(arguments.segmentCount)
-  let scales = arguments.scratch + 5 * padded
+  let capped = arguments.scratch + 2 * padded
+  let scales = capped + 4 * padded
   // One is evaluated while the other waits, in turn. Neither is copied, hence `inout` below: a copy would wait for the
   // stores of what it is made of, and so for all streaming stores before them.
   var even = SoftmaxRow(
-    exponentials: arguments.scratch, scales: scales, capped: arguments.scratch + padded,
-    rests: arguments.scratch + 2 * padded)
+    exponentials: arguments.scratch, scales: scales, capped: capped, rests: capped + padded)
   var odd = SoftmaxRow(
-    exponentials: arguments.scratch, scales: scales + segments, capped: arguments.scratch + 3 * padded,
-    rests: arguments.scratch + 4 * padded)
+    exponentials: arguments.scratch + padded, scales: scales + segments, capped: capped + 2 * padded,
+    rests: capped + 3 * padded)
   var isOdd = false
   let maxima = scales + 2 * segments
   var partialLine = PartialLine(scales + 3 * segments)

@@ -55,16 +55,9 @@ func writeBeginning<V: KernelVector>(
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type, _ transform: (_ index: Int, _ lanes: Int) -> V
 ) {
   guard let row else { return }
-  if lines.start > 0 { partialLine.begin(row, transform(0, lines.start), count: lines.start) }
-  var place = lines.start
-  while place < min(lines.first, lines.end) {
-    transform(place, V.laneCount).store(row + place, streams: streams)
-    place += V.laneCount
-  }
-  guard lines.end < count else { return }
-  let (end, rest) = (row + lines.end, count - lines.end)
-  let vector = transform(lines.end, rest)
-  if streams { partialLine.keep(end, vector, count: rest) } else { vector.store(end, count: rest) }
+  writeRow(
+    row, count, (lines.start, lines.end), from: lines.start, to: min(lines.first, lines.end), streams: streams,
+    &partialLine, as: V.self, transform)
 }
 
 /// Writes a row as a whole.
@@ -73,13 +66,28 @@ func writeRow<V: KernelVector>(
   _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, streams: Bool, _ partialLine: inout PartialLine<V.Lane>,
   as: V.Type, _ transform: (_ index: Int, _ lanes: Int) -> V
 ) {
-  let (start, end) = wholeLines(row, count, streams, as: V.self)
-  writeBeginning(row, count, (start, start, end), streams: streams, &partialLine, as: V.self, transform)
+  let lines = wholeLines(row, count, streams, as: V.self)
+  writeRow(
+    row, count, lines, from: lines.start, to: lines.end, streams: streams, &partialLine, as: V.self, transform)
+}
+
+/// Writes some of the whole lines of a row, and what fills none, which may have to wait for the row after.
+@inline(__always)
+func writeRow<V: KernelVector>(
+  _ row: UnsafeMutablePointer<V.Lane>, _ count: Int, _ lines: (start: Int, end: Int), from start: Int,
+  to end: Int, streams: Bool, _ partialLine: inout PartialLine<V.Lane>, as: V.Type,
+  _ transform: (_ index: Int, _ lanes: Int) -> V
+) {
+  if lines.start > 0 { partialLine.begin(row, transform(0, lines.start), count: lines.start) }
   var place = start
   while place < end {
     transform(place, V.laneCount).store(row + place, streams: streams)
     place += V.laneCount
   }
+  guard lines.end < count else { return }
+  let (rest, restCount) = (row + lines.end, count - lines.end)
+  let vector = transform(lines.end, restCount)
+  if streams { partialLine.keep(rest, vector, count: restCount) } else { vector.store(rest, count: restCount) }
 }
 
 /// Applies `transform` to the elements from index `start` up to `end`, in vectors that suit streaming
