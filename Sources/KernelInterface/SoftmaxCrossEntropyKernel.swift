@@ -72,6 +72,8 @@ package typealias SoftmaxCrossEntropyKernel<Scalar: KernelScalar> =
 package struct SoftmaxRow<Scalar: KernelScalar> {
   /// e^(z − m), m the maximum of the segment; that of the label holds the label's part of the gradient as well.
   package var exponentials: UnsafeMutablePointer<Scalar>
+  /// The place of the first segment among those in scratch memory; the next ones follow, around its end.
+  package var firstPlace = 0
   package var logits: UnsafePointer<Scalar>
   /// The maximum of a long row, whose exponentials are taken again.
   package var largest: Scalar = 0
@@ -124,8 +126,13 @@ package enum SoftmaxPlan {
     // Logits, or capped ones and their rests, of a group of rows.
     if columns <= laneColumns { return 2 * 16 * padded(columns) }
     // Maxima of one row, exponentials, capped logits, their rests and scales of two.
-    return 6 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count + PendingLossMemory.count
+    return exponentialCount(columns) + 4 * padded(columns) + 3 * padded(segments(columns)) + PartialLineMemory.count
+      + PendingLossMemory.count
   }
+
+  /// Elements for the exponentials of two rows, the segments of one taking the places of those of the other that have been
+  /// written: one place more than a row has segments.
+  package static func exponentialCount(_ columns: Int) -> Int { (segments(columns) + 1) * segment(columns) }
 
   package static func segments(_ columns: Int) -> Int {
     columns == 0 ? 0 : (columns - 1) / segment(columns) + 1

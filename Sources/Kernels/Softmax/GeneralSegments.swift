@@ -43,7 +43,7 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
   let start = segment * size
   let count = min(size, arguments.columns - start)
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
-  let exponentials = row.exponentials + start
+  let rowExponentials = exponentials(of: row, segment, arguments)
   let probabilities = advance(row.probabilities, start)
   let classWeights = advance(arguments.classWeights, start)
   let smoothing = V(arguments.labelSmoothing / Double(arguments.columns))
@@ -63,7 +63,7 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
   // The waiting row.
   let isWaiting = waiting.gradient != nil
   let output = advance(waiting.gradient, start)
-  let waitingExponentials = UnsafePointer(waiting.exponentials + start)
+  let waitingExponentials = UnsafePointer(exponentials(of: waiting, segment, arguments))
   let waitingProbabilities = advance(waiting.probabilities, start)
   let (capped, cappedRests) = (UnsafePointer(waiting.capped + start), UnsafePointer(waiting.rests + start))
   let rests = UnsafePointer(row.rests + start)
@@ -99,7 +99,7 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
     // A target of 0 counts 0 even on −∞.
     linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
     targetSum.lanes = targetSum.lanes + target
-    storeLanes(e, exponentials + index, lanes)
+    storeLanes(e, rowExponentials + index, lanes)
     largest = next.larger(largest, at: index, isCommon: isCommon)
     if let probabilities { prefetch(after: probabilities + index) }
   }

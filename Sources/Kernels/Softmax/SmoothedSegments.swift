@@ -64,13 +64,13 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
   let count = min(size, arguments.columns - start)
   let smoothing = arguments.labelSmoothing / Double(arguments.columns)
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
-  let exponentials = row.exponentials + start
+  let rowExponentials = exponentials(of: row, segment, arguments)
   let classWeights = arguments.classWeights.map { $0 + start } ?? source
 
   // The waiting row.
   let isWaiting = waiting.gradient != nil
   let output = advance(waiting.gradient, start)
-  let waitingExponentials = UnsafePointer(waiting.exponentials + start)
+  let waitingExponentials = UnsafePointer(exponentials(of: waiting, segment, arguments))
   let scale = V(lane: isWaiting ? waiting.scales[segment] : 0)
   let targetScale = V(Double(waiting.targetScale) * smoothing)
   let streams = arguments.streams
@@ -103,7 +103,7 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
     } else {
       linear.lanes = linear.lanes + shifted
     }
-    storeLanes(e, exponentials + index, lanes)
+    storeLanes(e, rowExponentials + index, lanes)
     largest = next.larger(largest, at: index, isCommon: isCommon)
   }
   @inline(__always)

@@ -17,14 +17,14 @@ func softmaxCrossEntropyRows<V: KernelVector>(
 ) {
   let padded = SoftmaxPlan.padded(arguments.columns)
   let segments = SoftmaxPlan.padded(arguments.segmentCount)
-  let capped = arguments.scratch + 2 * padded
+  let capped = arguments.scratch + SoftmaxPlan.exponentialCount(arguments.columns)
   let scales = capped + 4 * padded
   // One is evaluated while the other waits, in turn. Neither is copied, hence `inout` below: a copy would wait for the
   // stores of what it is made of, and so for all streaming stores before them.
   var even = SoftmaxRow(
     exponentials: arguments.scratch, scales: scales, capped: capped, rests: capped + padded)
   var odd = SoftmaxRow(
-    exponentials: arguments.scratch + padded, scales: scales + segments, capped: capped + 2 * padded,
+    exponentials: arguments.scratch, scales: scales + segments, capped: capped + 2 * padded,
     rests: capped + 3 * padded)
   var isOdd = false
   let maxima = scales + 2 * segments
@@ -81,7 +81,11 @@ private func evaluate<V: KernelVector>(
   row.label = -1
   if let labels = arguments.labels { row.label = Int(labels[index]) }
   let isLong = isLong(arguments)
-  if let gradient = row.gradient, !arguments.streams, !isLong { row.exponentials = gradient }
+  if let gradient = row.gradient, !arguments.streams, !isLong {
+    row.exponentials = gradient
+  } else {
+    row.firstPlace = waiting.firstPlace == 0 ? arguments.segmentCount : waiting.firstPlace - 1
+  }
 
   // The logit of the label is taken first, since the exponentials may replace the logits.
   var labelLogit = 0.0
@@ -161,17 +165,31 @@ private func evaluate<V: KernelVector>(
   // By the factor before it was rounded: near p = 1 this is a difference of what is almost equal.
   let segment = arguments.segmentCount == 1 ? 0 : row.label / arguments.segmentSize
   let part = labelWeight * scaledSum / (slope * ratio(maxima[segment], largest))
-  let carried = V.Lane((ownExponential ?? Double(row.exponentials[row.label])) - part)
+  let exponentials = exponentials(of: row, segment, arguments)
+  let place = row.label - segment * arguments.segmentSize
+  let carried = V.Lane((ownExponential ?? Double(exponentials[place])) - part)
   // A factor that is no normal number has lost digits.
   if carried.isFinite, row.scales[segment].isNormal {
     // A whole vector, which a load of it need not wait for.
-    let place = row.label & -V.laneCount
-    var exponentials = loadRest(UnsafePointer(row.exponentials) + place, columns - place, as: V.self)
-    exponentials[row.label - place] = carried
-    storeRest(exponentials, row.exponentials + place, columns - place)
+    let start = place & -V.laneCount
+    let count = columns - (row.label - (place - start))
+    var vector = loadRest(UnsafePointer(exponentials) + start, count, as: V.self)
+    vector[place - start] = carried
+    storeRest(vector, exponentials + start, count)
   } else {
     row.labelTerm = V.Lane(outer * labelWeight)
   }
+}
+
+/// Where the exponentials of a segment are. In scratch memory they take the place that the segment before had of the row
+/// before, whose gradient has been written by then.
+@inline(__always)
+func exponentials<Lane: KernelScalar>(
+  of row: SoftmaxRow<Lane>, _ segment: Int, _ arguments: SoftmaxCrossEntropyArguments<Lane>
+) -> UnsafeMutablePointer<Lane> {
+  let place = row.firstPlace + segment
+  let places = arguments.segmentCount + 1
+  return row.exponentials + (place < places ? place : place - places) * arguments.segmentSize
 }
 
 /// What a row adds up to: Σ e^(z − shift) and, where classes beside the label have targets, Σ τ·(z − pivot) and Σ τ.
@@ -263,13 +281,14 @@ private func labelShare<V: KernelVector>(
     return arguments.softCap == 0
       ? difference : difference + loadLanes(UnsafePointer(row.rests) + index, lanes, as: V.self)
   }
+  let exponentials = UnsafePointer(exponentials(of: row, isLong ? 0 : label / size, arguments))
   var (all, others) = (zero, zero)
   while index < end {
     let lanes = min(V.laneCount, end - index)
     let e =
       isLong
       ? V.exp(ofSummand: difference(index, lanes))
-      : loadLanes(UnsafePointer(row.exponentials) + index, lanes, as: V.self)
+      : loadLanes(exponentials + (index - start), lanes, as: V.self)
     all = all + e
     var other = e
     if index <= label && label < index + lanes { other[label - index] = 0 }
@@ -304,14 +323,15 @@ private func segmentSums<V: KernelVector>(
   let start = segment * size
   let count = min(size, arguments.columns - start)
   let gradient = WaitingGradient(
-    output: advance(waiting.gradient, start), exponentials: UnsafePointer(waiting.exponentials + start),
+    output: advance(waiting.gradient, start),
+    exponentials: UnsafePointer(exponentials(of: waiting, segment, arguments)),
     scale: waiting.gradient == nil ? 0 : waiting.scales[segment])
   guard let ahead else {
     writeGradient(gradient, count, streams: arguments.streams, &partialLine, as: V.self)
     return (0, 0, 0, 0)
   }
   let result = exponentialSum(
-    source + start, count, shift: shift, to: row.exponentials + start, ahead: ahead,
+    source + start, count, shift: shift, to: exponentials(of: row, segment, arguments), ahead: ahead,
     writing: gradient, streams: arguments.streams, &partialLine, as: V.self)
   return (result.sum, 0, 0, result.nextLargest)
 }
