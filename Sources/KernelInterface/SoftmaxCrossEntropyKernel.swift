@@ -10,7 +10,7 @@ package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
   /// Elements of each segment of a row but the last, and how many segments there are: see ``SoftmaxPlan``.
   package let (segmentSize, segmentCount): (Int, Int)
   /// Whether rows have ``SoftmaxPlan/longColumns`` or more.
-  package let isLong: Bool
+  package let hasLongRows: Bool
   /// Elements that may be read from `logits` on, for loads wider than a row.
   package var readableLogits: Int
 
@@ -55,7 +55,7 @@ package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
     self.rows = rows
     self.columns = columns
     (segmentSize, segmentCount) = (SoftmaxPlan.segment(columns), SoftmaxPlan.segments(columns))
-    isLong = columns >= SoftmaxPlan.longColumns
+    hasLongRows = columns >= SoftmaxPlan.longColumns
     self.readableLogits = readableLogits
     self.classWeightSum = classWeightSum
     self.scratch = scratch

@@ -60,6 +60,7 @@ package enum MatrixProduct {
     rows: Int, columns: Int, depth: Int, _ left: Factor<Scalar>, _ right: Factor<Scalar>,
     _ result: UnsafeMutablePointer<Scalar>, stride: Int
   ) {
+    assert(!left.isTransposed && !right.isTransposed)
     let part = OpenBLAS.smallProduct(depth: depth)
     let (rowParts, columnParts) = (
       BlockPartition(of: rows, blockSize: part?.rows ?? max(1, rows)),

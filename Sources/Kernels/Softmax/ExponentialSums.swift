@@ -185,7 +185,7 @@ private func largestExcess<Lane: KernelScalar>() -> Lane { 4 }
 
 /// The sum of a row that is too long to be read twice from a near cache, relative to a `shift` that is one of the
 /// elements and at most `largestExcess` below the largest. The exponentials go to `exponentials` if asked for, and the
-/// gradient that waits is written as above.
+/// gradient that waits is written, a few vectors ahead.
 ///
 /// The largest of the first elements is taken for that of the row. A stretch that proves it too low by more than
 /// the excess is done again, relative to its own largest, to which all before is scaled down.

@@ -10,7 +10,7 @@ import BatchLossKernelInterface
 @inline(__always)
 func isLong<Lane: KernelScalar>(_ arguments: SoftmaxCrossEntropyArguments<Lane>) -> Bool {
   #if BATCHLOSS_X86_V4
-    return Lane.self == Float.self && arguments.isLong
+    return Lane.self == Float.self && arguments.hasLongRows
       && arguments.labels != nil && arguments.labelSmoothing == 0 && arguments.softCap == 0
   #else
     return false

@@ -269,10 +269,9 @@ private func labelShare<V: KernelVector>(
   let size = isLong ? arguments.columns : arguments.segmentSize
   let start = label / size * size
   var end = min(start + size, arguments.columns)
-  // Only those that were added to the same lanes; a rest of less than a vector belongs to the stretch before it.
-  let whole = isLong ? end : start + ((end - start) & -V.laneCount)
-  var index = start + (min(label, whole - 1) - start) / sumStretch(V.self) * sumStretch(V.self)
-  if index + sumStretch(V.self) < whole { end = index + sumStretch(V.self) }
+  // Only those that were added to the same lanes.
+  var index = start + (label - start) / sumStretch(V.self) * sumStretch(V.self)
+  end = min(index + sumStretch(V.self), end)
   let source = arguments.softCap != 0 ? UnsafePointer(row.capped) : row.logits
   let (zero, shift) = (V(lane: 0), V(lane: shift))
   @inline(__always)
