@@ -11,7 +11,8 @@ import Testing
 
 @Suite("Softmax cross-entropy: confident rows")
 struct ConfidentRowTests {
-  @Test("The loss of a confident row", arguments: [2, 3, 10, 64, 65, 300, 513, 527, 1000, 1039, 2048, 5000, 9000],
+  @Test(
+    "The loss of a confident row", arguments: [2, 3, 10, 64, 65, 300, 513, 527, 1000, 1039, 2048, 5000, 9000],
     [9.0, 14, 20])
   func loss(_ columns: Int, _ gap: Double) throws {
     var random = RandomSource(seed: UInt64(columns))
