@@ -9,8 +9,8 @@ typealias SegmentStep = (_ index: Int, _ lanes: Int, _ isCommon: Bool) -> Void
 
 /// How many vectors the gradient of the row before is behind.
 ///
-/// Its first factor comes from a sum that was complete only when this row began, by a chain of some hundred cycles. And of
-/// two rows that follow each other, as those of most gradients do, no load is then held back by a store that has the last
+/// Its first factor comes from a sum that was complete only when this row began, by a long chain. And where logits and
+/// gradients begin at the same place of a page and rows are about a page, no load is held back by a store that has the last
 /// twelve bits of its address.
 private var trail: Int { 12 }
 
