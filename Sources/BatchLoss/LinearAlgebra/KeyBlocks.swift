@@ -59,7 +59,7 @@ struct KeyBlocks<Scalar: LossScalar> {
     switch form {
     case .columns:
       MatrixProduct.runByParts(
-        rows: result.rows, columns: rows.count, depth: depth, left,
+        of: OpenBLAS.smallProduct(depth: depth), rows: result.rows, columns: rows.count, depth: depth, left,
         Factor(UnsafePointer(memory(block) + place), stride: blocks.blockSize), result.base,
         stride: result.stride)
     case .panels:

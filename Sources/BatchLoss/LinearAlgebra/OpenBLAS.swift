@@ -19,7 +19,7 @@ package enum OpenBLAS {
   /// Rows and columns of a product that OpenBLAS takes from its factors where they lie: up to 100³ multiplications, with the
   /// kernels for AVX-512 of version 0.3.21 (its kernel/x86_64/sgemm_small_kernel_permit_skylakex.c). `nil` where it copies
   /// all factors, or where too few rows would be left. A build without these kernels is slower by parts, not wrong.
-  static func smallProduct(depth: Int) -> (rows: Int, columns: Int)? {
+  package static func smallProduct(depth: Int) -> (rows: Int, columns: Int)? {
     guard leavesSmallFactors else { return nil }
     // Its kernels have twelve rows. Few columns, so that theirs stay in the first-level cache.
     let (columns, kernelRows) = (32, 12)
