@@ -26,7 +26,11 @@ package struct SoftmaxCrossEntropyArguments<Scalar: KernelScalar> {
   /// Whether a class weight may be 0, so that its logit counts nothing even where it is −∞.
   package var mayHaveZeroClassWeight: Bool = true
   package var sampleWeights: UnsafePointer<Scalar>?
-  package var labelSmoothing: Double = 0
+  package var labelSmoothing: Double = 0 {
+    didSet { smoothing = labelSmoothing / Double(columns) }
+  }
+  /// What label smoothing gives each class.
+  package private(set) var smoothing: Double = 0
   package var zLoss: Double = 0
   /// 0 for none.
   package var softCap: Double = 0
@@ -70,9 +74,9 @@ package typealias SoftmaxCrossEntropyKernel<Scalar: KernelScalar> =
 
 /// A row of softmax cross-entropy whose sums are known and whose gradient is still to be written.
 package struct SoftmaxRow<Scalar: KernelScalar> {
-  /// e^(z − m), m the maximum of the segment; that of the label holds the label's part of the gradient as well.
+  /// e^(z − m) of the first segment, m its maximum; that of the label holds the label's part of the gradient as well.
   package var exponentials: UnsafeMutablePointer<Scalar>
-  /// The place of the first segment among those in scratch memory; the next ones follow, around its end.
+  /// Their place among those in scratch memory; the next segments follow, around its end.
   package var firstPlace = 0
   package var logits: UnsafePointer<Scalar>
   /// The maximum of a long row, whose exponentials are taken again.

@@ -176,7 +176,7 @@ func exponentialSum<V: KernelVector>(
 
 /// Elements that are added lane by lane before float64 takes over. `labelShare` repeats the sum of a stretch.
 @inline(__always)
-func sumStretch<V: KernelVector>(_: V.Type) -> Int { 32 * V.laneCount }
+func sumStretch<V: KernelVector>(_: V.Type) -> Int { 64 * V.laneCount }
 
 /// Up to it differences and exponentials round no more than those of ordinary summands, and no probability is so near 1
 /// that a loss near 0 would need its digits: another element lies within e⁴ of the largest.

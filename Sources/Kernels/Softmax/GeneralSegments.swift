@@ -46,7 +46,7 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
   let rowExponentials = exponentials(of: row, segment, arguments)
   let probabilities = advance(row.probabilities, start)
   let classWeights = advance(arguments.classWeights, start)
-  let smoothing = V(arguments.labelSmoothing / Double(arguments.columns))
+  let smoothing = V(arguments.smoothing)
   let keep = V(1 - arguments.labelSmoothing)
 
   @inline(__always)

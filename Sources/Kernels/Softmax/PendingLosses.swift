@@ -2,13 +2,7 @@ import BatchLossFormulas
 import BatchLossKernelInterface
 
 /// The loss of a row whose sums are known: weight·(a·log x + b + λ·(log x + c)²), where log x + c is the log-sum-exp.
-struct PendingLoss {
-  var x = 1.0
-  var c = 0.0
-  var a = 0.0
-  var b = 0.0
-  var weight = 0.0
-}
+typealias PendingLoss = (x: Double, c: Double, a: Double, b: Double)
 
 /// Losses of rows in order, whose logarithms are taken sixteen at a time.
 ///
@@ -34,12 +28,12 @@ struct PendingLosses<Lane: KernelScalar> {
   }
 
   @inline(__always)
-  mutating func append<V: KernelVector>(_ loss: PendingLoss, as: V.Type) where V.Lane == Lane {
+  mutating func append<V: KernelVector>(_ loss: PendingLoss, _ weight: Double, as: V.Type) where V.Lane == Lane {
     numbers[count] = loss.x
     numbers[rows + count] = loss.c
     numbers[2 * rows + count] = loss.a
     numbers[3 * rows + count] = loss.b
-    numbers[4 * rows + count] = loss.weight
+    numbers[4 * rows + count] = weight
     count += 1
     if count == rows { finish(as: V.self) }
   }

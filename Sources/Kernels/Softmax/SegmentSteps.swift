@@ -35,13 +35,18 @@ func takeSteps<V: KernelVector>(
     place += max(0, last - first)
     // Never stored to where there is none.
     let destination = (output ?? UnsafeMutablePointer(mutating: ahead.start)) + (lines.start - first)
+    prefetchPages(after: ahead.start, count, distance: ReadAhead<V.Lane>.distance + 4096)
+    if streams { prefetchPages(after: destination, count) }
     var index = 0
-    while index < count {
-      let stretch = min(index + sumStretch(V.self), count)
-      prefetchPages(after: ahead.start + index, stretch - index, distance: ReadAhead<V.Lane>.distance + 4096)
-      if streams { prefetchPages(after: destination + index, stretch - index) }
+    while index < first {
+      step(index, V.laneCount, false)
+      index += V.laneCount
+    }
+    var start = 0
+    repeat {
+      let stretch = min(start + sumStretch(V.self), count)
       while index < stretch {
-        if first <= index && index < last {
+        if index < last {
           let end = min(stretch, last)
           if streams {
             while index < end {
@@ -57,19 +62,19 @@ func takeSteps<V: KernelVector>(
             }
           }
         } else {
-          let end = index < first ? min(stretch, first) : stretch
-          while index + V.laneCount <= end {
+          while index + V.laneCount <= stretch {
             step(index, V.laneCount, false)
             index += V.laneCount
           }
-          if index < end {
-            step(index, end - index, false)
-            index = end
+          if index < stretch {
+            step(index, stretch - index, false)
+            index = stretch
           }
         }
       }
       flush()
-    }
+      start = stretch
+    } while start < count
   }
   if let output {
     writeRow(output, count, lines, from: place, to: lines.end, streams: streams, &partialLine, as: V.self, gradient)

@@ -62,7 +62,7 @@ private func smoothedSums<V: KernelVector, Weights: ClassWeighting>(
   let size = arguments.segmentSize
   let start = segment * size
   let count = min(size, arguments.columns - start)
-  let smoothing = arguments.labelSmoothing / Double(arguments.columns)
+  let smoothing = arguments.smoothing
   // Into locals, because for all the compiler knows the stores below may change what arguments point to.
   let rowExponentials = exponentials(of: row, segment, arguments)
   let classWeights = arguments.classWeights.map { $0 + start } ?? source

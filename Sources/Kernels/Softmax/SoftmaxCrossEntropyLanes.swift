@@ -88,7 +88,7 @@ private func softmaxCrossEntropyLaneGroup<V: KernelVector>(
 
   // Σ e^(z − largest) and Σ τ·(z − largest). Exponentials replace the logits, except under a soft cap,
   // whose derivative needs the logits again.
-  let smoothing = arguments.labelSmoothing / Double(columns)
+  let smoothing = arguments.smoothing
   let keep = V(1 - arguments.labelSmoothing)
   // The largest is kept out of the sum, so that a confident row keeps the digits of the others.
   var (others, largestCount) = (zero, zero)

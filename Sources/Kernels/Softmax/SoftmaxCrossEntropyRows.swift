@@ -15,6 +15,32 @@ import Glibc
 func softmaxCrossEntropyRows<V: KernelVector>(
   _ arguments: inout SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type
 ) {
+  if arguments.segmentCount == 1 && arguments.softCap == 0 {
+    evaluateRows(&arguments, OneSegment.self, as: V.self)
+  } else {
+    evaluateRows(&arguments, AnyRows.self, as: V.self)
+  }
+}
+
+/// What is known of rows when the code is compiled: rows of a thousand classes take half their time for what is done once
+/// a row, if that has to allow for everything.
+private protocol RowForm {
+  /// Whether they are one segment, without a soft cap.
+  static var isOneSegment: Bool { get }
+}
+
+private enum OneSegment: RowForm {
+  static var isOneSegment: Bool { true }
+}
+
+private enum AnyRows: RowForm {
+  static var isOneSegment: Bool { false }
+}
+
+@inline(never)
+private func evaluateRows<V: KernelVector, Form: RowForm>(
+  _ arguments: inout SoftmaxCrossEntropyArguments<V.Lane>, _: Form.Type, as: V.Type
+) {
   let padded = SoftmaxPlan.padded(arguments.columns)
   let segments = SoftmaxPlan.padded(arguments.segmentCount)
   let capped = arguments.scratch + SoftmaxPlan.exponentialCount(arguments.columns)
@@ -45,21 +71,23 @@ func softmaxCrossEntropyRows<V: KernelVector>(
           from: 0, to: arguments.columns, destination: start, streams: arguments.streams, as: V.self
         ) { _, _ in V(lane: 0) }
       }
-      losses.append(PendingLoss(), as: V.self)
+      losses.append((x: 1, c: 0, a: 0, b: 0), 0, as: V.self)
     } else {
       if isOdd {
-        evaluate(fixed, index, Double(weight), &odd, &even, maxima, &ahead, &partialLine, &losses, as: V.self)
+        evaluate(
+          fixed, index, Double(weight), &odd, &even, maxima, &ahead, &partialLine, &losses, Form.self, as: V.self)
       } else {
-        evaluate(fixed, index, Double(weight), &even, &odd, maxima, &ahead, &partialLine, &losses, as: V.self)
+        evaluate(
+          fixed, index, Double(weight), &even, &odd, maxima, &ahead, &partialLine, &losses, Form.self, as: V.self)
       }
       isOdd.toggle()
     }
   }
   losses.finish(as: V.self)
   if isOdd {
-    writeLast(&even, &odd, fixed, &partialLine, as: V.self)
+    writeLast(&even, &odd, fixed, &partialLine, Form.self, as: V.self)
   } else {
-    writeLast(&odd, &even, fixed, &partialLine, as: V.self)
+    writeLast(&odd, &even, fixed, &partialLine, Form.self, as: V.self)
   }
   partialLine.flush(as: V.self)
   arguments.sum = losses.sum
@@ -68,67 +96,64 @@ func softmaxCrossEntropyRows<V: KernelVector>(
 
 /// Evaluates one row, whose gradient and loss then wait, and writes the gradient of the row before.
 @inline(never)
-private func evaluate<V: KernelVector>(
+private func evaluate<V: KernelVector, Form: RowForm>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ weight: Double,
   _ row: inout SoftmaxRow<V.Lane>, _ waiting: inout SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
   _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), _ partialLine: inout PartialLine<V.Lane>,
-  _ losses: inout PendingLosses<V.Lane>, as: V.Type
+  _ losses: inout PendingLosses<V.Lane>, _: Form.Type, as: V.Type
 ) {
-  let columns = arguments.columns
+  let isLong = !Form.isOneSegment && isLong(arguments)
+  let hasCap = !Form.isOneSegment && arguments.softCap != 0
   row.logits = arguments.logits + index * arguments.logitsStride
   row.gradient = advance(arguments.gradient, index * arguments.gradientStride)
   row.probabilities = advance(arguments.probabilities, index * arguments.probabilitiesStride)
-  row.label = -1
-  if let labels = arguments.labels { row.label = Int(labels[index]) }
-  let isLong = isLong(arguments)
   if let gradient = row.gradient, !arguments.streams, !isLong {
     row.exponentials = gradient
   } else {
     row.firstPlace = waiting.firstPlace == 0 ? arguments.segmentCount : waiting.firstPlace - 1
+    row.exponentials = arguments.scratch + row.firstPlace * arguments.segmentSize
   }
 
   // The logit of the label is taken first, since the exponentials may replace the logits.
   var labelLogit = 0.0
-  if row.label >= 0 {
+  if let labels = arguments.labels {
+    row.label = Int(labels[index])
     labelLogit = Double(row.logits[row.label])
-    if arguments.softCap != 0 {
-      // By the cap that the lanes have.
-      let cap = widen(softCap(arguments, as: V.self).cap[0])
-      labelLogit = cap * tanh(labelLogit / cap)
-    }
+    if hasCap { labelLogit = cappedLogit(labelLogit, arguments, as: V.self) }
   }
 
-  let sums =
-    isLong
-    ? longRowSums(arguments, row.logits, &waiting, &partialLine, as: V.self)
-    : segmentedSums(arguments, index, &row, &waiting, maxima, &ahead, &partialLine, as: V.self)
-  addLabelTerm(&waiting, arguments, partialLine, as: V.self)
+  let sums: SoftmaxSums<V.Lane>
+  if Form.isOneSegment {
+    sums = oneSegmentSums(arguments, index, &row, &waiting, maxima, &ahead, &partialLine, as: V.self)
+  } else if isLong {
+    sums = longRowSums(arguments, row.logits, &waiting, &partialLine, as: V.self)
+  } else {
+    sums = segmentedSums(arguments, index, &row, &waiting, maxima, &ahead, &partialLine, as: V.self)
+  }
+  addLabelTerm(&waiting, arguments, partialLine, Form.self, as: V.self)
   waiting.gradient = nil
   var (scaledSum, targetSum) = (sums.scaledSum, sums.targetSum)
-  let linear = sums.linear
-  let (shift, largest) = (sums.shift, sums.largest)
+  let (shift, largest) = (Double(sums.shift), sums.largest)
   // All logits −∞: no distribution.
   if largest == -.infinity { scaledSum = .nan }
   // log x + c is the log-sum-exp.
-  var loss = PendingLoss(x: scaledSum, c: Double(shift), weight: weight)
+  var loss = (x: scaledSum, c: shift, a: targetSum, b: 0.0)
   var labelWeight = 0.0
   // Of the label of a confident row, whose slope is a small difference: to more digits than a lane holds.
   var ownExponential: Double?
-  if row.label >= 0 {
+  if arguments.labels != nil {
     // The loss: w·(lse − z) of the label and Σ τ·(lse − z) of the smoothed targets, both relative to the shift.
-    let classWeight = arguments.classWeights == nil ? 1 : Double(arguments.classWeights![row.label])
-    let smoothing = arguments.labelSmoothing / Double(columns)
-    labelWeight = (1 - arguments.labelSmoothing) * classWeight
-    targetSum = labelWeight + smoothing * arguments.classWeightSum
-    let labelDistance = labelLogit - Double(shift)
+    labelWeight = 1 - arguments.labelSmoothing
+    if let classWeights = arguments.classWeights { labelWeight *= Double(classWeights[row.label]) }
+    let smoothedSum = arguments.smoothing * arguments.classWeightSum
+    targetSum = labelWeight + smoothedSum
     loss.a = targetSum
-    if smoothing != 0 {
-      loss.b = smoothing * arguments.classWeightSum * (Double(shift) - Double(sums.pivot)) - linear
-    }
-    let isTop = arguments.softCap == 0 ? labelLogit == Double(largest) : row.capped[row.label] == largest
-    let own = isTop ? (labelDistance == 0 ? 1 : exp(labelDistance)) : 0
+    if smoothedSum != 0 { loss.b = smoothedSum * (shift - Double(sums.pivot)) - sums.linear }
+    let labelDistance = labelLogit - shift
+    let isTop = hasCap ? row.capped[row.label] == largest : labelLogit == Double(largest)
+    let own = isTop ? (Form.isOneSegment || labelDistance == 0 ? 1 : exp(labelDistance)) : 0
     if scaledSum < 2 * own {
-      let others = max(0, scaledSum - labelShare(arguments, &row, shift, isLong, as: V.self))
+      let others = exponentialsBesideLabel(arguments, &row, sums.shift, scaledSum, isLong, as: V.self)
       scaledSum = own + others
       ownExponential = own
       // The logarithm now, as the distance to the logit of the label, which a rounded sum would have lost.
@@ -139,10 +164,9 @@ private func evaluate<V: KernelVector>(
       loss.b -= labelWeight * labelDistance
     }
   } else {
-    loss.a = targetSum
-    loss.b = targetSum * (Double(shift) - Double(sums.pivot)) - linear
+    loss.b = targetSum * (shift - Double(sums.pivot)) - sums.linear
   }
-  losses.append(loss, as: V.self)
+  losses.append(loss, weight, as: V.self)
   guard row.gradient != nil else { return }
 
   let outer = arguments.gradientScale * weight
@@ -151,20 +175,25 @@ private func evaluate<V: KernelVector>(
   if arguments.zLoss != 0 { slope += 2 * arguments.zLoss * (log(loss.x) + loss.c) }
   let factor = outer * slope / scaledSum
   if isLong {
-    setLongRowGradient(&row, largest, factor: factor * ratio(largest, shift), term: outer * labelWeight, as: V.self)
+    setLongRowGradient(
+      &row, largest, factor: factor * ratio(largest, sums.shift), term: outer * labelWeight, as: V.self)
     return
   }
-  for segment in 0..<arguments.segmentCount {
-    let maximum = maxima[segment]
-    let isEmpty = maximum == -.infinity && largest != -.infinity
-    row.scales[segment] = V.Lane(factor * (isEmpty ? 1 : ratio(maximum, largest)))
+  if Form.isOneSegment {
+    row.scales[0] = V.Lane(factor)
+  } else {
+    for segment in 0..<arguments.segmentCount {
+      let maximum = maxima[segment]
+      let isEmpty = maximum == -.infinity && largest != -.infinity
+      row.scales[segment] = V.Lane(factor * (isEmpty ? 1 : ratio(maximum, largest)))
+    }
   }
   row.targetScale = V.Lane(-outer)
   row.labelTerm = 0
-  guard row.label >= 0 else { return }
+  guard arguments.labels != nil else { return }
   // By the factor before it was rounded: near p = 1 this is a difference of what is almost equal.
-  let segment = arguments.segmentCount == 1 ? 0 : row.label / arguments.segmentSize
-  let part = labelWeight * scaledSum / (slope * ratio(maxima[segment], largest))
+  let segment = Form.isOneSegment || arguments.segmentCount == 1 ? 0 : row.label / arguments.segmentSize
+  let part = labelWeight * scaledSum / (Form.isOneSegment ? slope : slope * ratio(maxima[segment], largest))
   let exponentials = exponentials(of: row, segment, arguments)
   let place = row.label - segment * arguments.segmentSize
   let carried = V.Lane((ownExponential ?? Double(exponentials[place])) - part)
@@ -172,7 +201,7 @@ private func evaluate<V: KernelVector>(
   if carried.isFinite, row.scales[segment].isNormal {
     // A whole vector, which a load of it need not wait for.
     let start = place & -V.laneCount
-    let count = columns - (row.label - (place - start))
+    let count = arguments.columns - (row.label - (place - start))
     var vector = loadRest(UnsafePointer(exponentials) + start, count, as: V.self)
     vector[place - start] = carried
     storeRest(vector, exponentials + start, count)
@@ -181,15 +210,23 @@ private func evaluate<V: KernelVector>(
   }
 }
 
+/// The logit of a label under the cap that the lanes have.
+@inline(never)
+private func cappedLogit<V: KernelVector>(
+  _ logit: Double, _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, as: V.Type
+) -> Double {
+  let cap = widen(softCap(arguments, as: V.self).cap[0])
+  return cap * tanh(logit / cap)
+}
+
 /// Where the exponentials of a segment are. In scratch memory they take the place that the segment before had of the row
 /// before, whose gradient has been written by then.
 @inline(__always)
 func exponentials<Lane: KernelScalar>(
   of row: SoftmaxRow<Lane>, _ segment: Int, _ arguments: SoftmaxCrossEntropyArguments<Lane>
 ) -> UnsafeMutablePointer<Lane> {
-  let place = row.firstPlace + segment
   let places = arguments.segmentCount + 1
-  return row.exponentials + (place < places ? place : place - places) * arguments.segmentSize
+  return row.exponentials + (row.firstPlace + segment < places ? segment : segment - places) * arguments.segmentSize
 }
 
 /// What a row adds up to: Σ e^(z − shift) and, where classes beside the label have targets, Σ τ·(z − pivot) and Σ τ.
@@ -202,6 +239,29 @@ struct SoftmaxSums<Lane: KernelScalar> {
   var pivot: Lane = 0
   var linear = 0.0
   var targetSum = 0.0
+}
+
+/// The sums of a row of one segment, while the gradient of the waiting row is written.
+@inline(__always)
+private func oneSegmentSums<V: KernelVector>(
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ index: Int, _ row: inout SoftmaxRow<V.Lane>,
+  _ waiting: inout SoftmaxRow<V.Lane>, _ maxima: UnsafeMutablePointer<V.Lane>,
+  _ ahead: inout (start: UnsafePointer<V.Lane>, largest: V.Lane), _ partialLine: inout PartialLine<V.Lane>,
+  as: V.Type
+) -> SoftmaxSums<V.Lane> {
+  let (logits, columns) = (row.logits, arguments.columns)
+  let maximum = ahead.start == logits ? ahead.largest : largestElement(logits, columns, as: V.self)
+  maxima[0] = maximum
+  // Nothing but −∞ has exponentials of 0, not NaN.
+  let shift = maximum == -.infinity ? 0 : maximum
+  let hasNext = index + 1 < arguments.rows
+  let next = ReadAhead(
+    start: hasNext ? logits + arguments.logitsStride : logits, count: hasNext ? columns : V.laneCount, as: V.self)
+  let sums = segmentSums(arguments, &row, &waiting, logits, 0, shift: shift, ahead: next, &partialLine, as: V.self)
+  ahead = (next.start, sums.nextLargest)
+  return SoftmaxSums(
+    largest: maximum, shift: maximum, scaledSum: sums.sum, pivot: shift, linear: sums.linear,
+    targetSum: sums.targetSum)
 }
 
 /// The sums of a row, while the gradient of the waiting row is written, segment by segment.
@@ -257,13 +317,13 @@ private func segmentedSums<V: KernelVector>(
   return result
 }
 
-/// What the label, if it has the largest logit, puts into the sum of exponentials beyond the others: its exponential, and
-/// the rounding errors of what is added to that in its lane. A confident row has its loss from the others alone.
+/// The exponentials of a row but for that of its label, which has the largest logit. A confident row has its loss from
+/// these alone: they are what the sum holds beyond the label's exponential and the rounding errors of what was added to that
+/// in its lane.
 @inline(never)
-private func labelShare<V: KernelVector>(
+private func exponentialsBesideLabel<V: KernelVector>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>, _ shift: V.Lane,
-  _ isLong: Bool,
-  as: V.Type
+  _ scaledSum: Double, _ isLong: Bool, as: V.Type
 ) -> Double {
   let label = row.label
   let size = isLong ? arguments.columns : arguments.segmentSize
@@ -294,7 +354,7 @@ private func labelShare<V: KernelVector>(
     others = others + other
     index += lanes
   }
-  return all.total - others.total
+  return max(0, scaledSum - (all.total - others.total))
 }
 
 /// e^(a − b); most rows have one segment, whose maximum is that of the row.
@@ -337,16 +397,16 @@ private func segmentSums<V: KernelVector>(
 
 /// The label's part of a gradient, where it could not be put into the exponential.
 @inline(__always)
-private func addLabelTerm<V: KernelVector>(
+private func addLabelTerm<V: KernelVector, Form: RowForm>(
   _ row: inout SoftmaxRow<V.Lane>, _ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
-  _ partialLine: PartialLine<V.Lane>, as: V.Type
+  _ partialLine: PartialLine<V.Lane>, _: Form.Type, as: V.Type
 ) {
   guard let gradient = row.gradient else { return }
-  if isLong(arguments) {
+  if !Form.isOneSegment && isLong(arguments) {
     partialLine.location(gradient + row.label).pointee = row.labelTerm
   } else if row.labelTerm != 0 {
     var slope: V.Lane = 1
-    if arguments.softCap != 0 {
+    if !Form.isOneSegment && arguments.softCap != 0 {
       let (cap, inverse) = softCap(arguments, as: V.self)
       slope = softCapSlope(V(lane: row.capped[row.label]), V(lane: row.rests[row.label]), cap, inverse: inverse)[0]
     }
@@ -356,10 +416,10 @@ private func addLabelTerm<V: KernelVector>(
 
 /// Writes the gradient of the last row.
 @inline(__always)
-private func writeLast<V: KernelVector>(
+private func writeLast<V: KernelVector, Form: RowForm>(
   _ waiting: inout SoftmaxRow<V.Lane>, _ row: inout SoftmaxRow<V.Lane>,
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
-  _ partialLine: inout PartialLine<V.Lane>, as: V.Type
+  _ partialLine: inout PartialLine<V.Lane>, _: Form.Type, as: V.Type
 ) {
   guard waiting.gradient != nil else { return }
   if isLong(arguments) {
@@ -372,7 +432,7 @@ private func writeLast<V: KernelVector>(
         as: V.self)
     }
   }
-  addLabelTerm(&waiting, arguments, partialLine, as: V.self)
+  addLabelTerm(&waiting, arguments, partialLine, Form.self, as: V.self)
 }
 
 /// The segment to read ahead: the next one of the row or the first of the next row. Where there is none, or none that
