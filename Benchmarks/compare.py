@@ -28,6 +28,7 @@ from workloads import WORKLOADS, Dimensions, Workload
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("results.json")
 OURS = "BatchLoss"
+PLAIN = "BatchLoss, plain"
 OUR_TOLERANCE = 1e-5
 """Of ours, where peers are allowed more."""
 Evaluated = tuple[float, dict[str, np.ndarray]]
@@ -171,6 +172,7 @@ class Comparison:
         self.outcome: dict[str, dict[str, Any]] = {}
         self.environment: dict[str, Any] = machine()
         self.limit: dict[str, Any] | None = None
+        self.plain: dict[str, Any] | None = None
 
     def result(self) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="compare-") as scratch, contextlib.ExitStack() as stack:
@@ -191,6 +193,8 @@ class Comparison:
                     children[participant.label] = child
                 except ParticipantError as error:
                     self.fail(participant.label, str(error))
+            if OURS in children and self.workload.plain:
+                children[PLAIN] = self.plain_child(self.workload.plain)
             self.time(children)
         return {
             "shape": dict(self.dimensions),
@@ -200,6 +204,7 @@ class Comparison:
             "commit": self.commit,
             "environment": self.environment,
             "limit": self.limit,
+            "plain": self.plain,
             "participants": self.outcome,
         }
 
@@ -264,6 +269,14 @@ class Comparison:
                 raise ParticipantError(f"disagrees: the error of the {what} is {error:.0e}")
         return child
 
+    def plain_child(self, plain: Workload) -> Child:
+        """Ours without the options, checked in a row of its own."""
+        (self.scratch / "plain").mkdir()
+        child = self.pool.child(ours(self.options.bench, PLAIN))
+        inputs = plain.save_inputs(self.scratch / "plain", self.dimensions)
+        child.request("load", variant="", **plain.load_request(inputs, self.options.workers))
+        return child
+
     def describe(self, participant: Participant, info: dict[str, Any]) -> None:
         self.environment |= info.get("versions", {})
         if participant.name == OURS:
@@ -290,6 +303,9 @@ class Comparison:
         times, failed = interleave(children, self.options.repeat, self.options.warmup, measure_machine)
         for label, reason in failed.items():
             self.fail(label, reason)
+        if (plain := times.pop(PLAIN, None)) and OURS in times:
+            ratio = times[OURS].ratio(plain)
+            self.plain = {"workload": self.workload.plain.name, "median_ms": plain.median, "ratio": ratio}
         for label, measured in times.items():
             self.outcome[label] |= summary(measured, times.get(OURS))
             self.outcome[label]["peak_rss_bytes"] = children[label].peak_memory

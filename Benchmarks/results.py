@@ -28,6 +28,11 @@ def fraction_of_limit(entry: Entry) -> float | None:
     return entry["limit"]["fraction"] if entry.get("limit") else None
 
 
+def times_plain(entry: Entry) -> float | None:
+    """How many times as long ours took as without the workload's options."""
+    return entry["plain"]["ratio"] if entry.get("plain") else None
+
+
 # MARK: - Numbers
 
 

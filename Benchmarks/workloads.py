@@ -49,6 +49,8 @@ class Workload:
     peer_bytes: Callable[[Dimensions], int] = lambda _: 0
     """What a peer must hold beside inputs and gradients, where that decides whether it can run at all."""
     variant: str = ""
+    plain: Workload | None = None
+    """The workload without its options, that ours is timed beside in the same rounds."""
 
     @property
     def name(self) -> str:
@@ -370,6 +372,7 @@ def softmax_variant(name: str, **others: Any) -> Workload:
     return Workload(
         loss="softmax-cross-entropy",
         variant=name,
+        plain=softmax(8192, 1000),
         dimensions={"rows": 8192, "columns": 1000},
         smoke={"rows": 37, "columns": 33},
         differentiable=("logits",),
