@@ -10,7 +10,9 @@ func generalSegmentSums<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
   _ partialLine: inout PartialLine<V.Lane>, as: V.Type
 ) -> (sum: Double, linear: Double, targetSum: Double, nextLargest: V.Lane) {
-  if arguments.softCap == 0 && arguments.labelSmoothing == 0 && arguments.classWeights == nil {
+  if arguments.labels != nil && arguments.labelSmoothing == 0 {
+    generalSums(arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, CapAlone.self, as: V.self)
+  } else if arguments.softCap == 0 && arguments.labelSmoothing == 0 && arguments.classWeights == nil {
     generalSums(
       arguments, &row, &waiting, source, segment, shift, ahead, &partialLine, ProbabilitiesAlone.self, as: V.self)
   } else {
@@ -18,21 +20,35 @@ func generalSegmentSums<V: KernelVector>(
   }
 }
 
-/// Whether there is more to a target than its probability, known when a loop is compiled.
-private protocol TargetOptions {
-  static var areGiven: Bool { get }
+/// What a loop has to do, known when it is compiled.
+private protocol RowOptions {
+  /// Whether classes beside the label have targets.
+  static var haveTargets: Bool { get }
+  /// Whether there may be more to a target than its probability.
+  static var changeTargets: Bool { get }
+  static var mayCap: Bool { get }
 }
 
-private enum ProbabilitiesAlone: TargetOptions {
-  static var areGiven: Bool { false }
+private enum ProbabilitiesAlone: RowOptions {
+  static var haveTargets: Bool { true }
+  static var changeTargets: Bool { false }
+  static var mayCap: Bool { false }
 }
 
-private enum AnyOptions: TargetOptions {
-  static var areGiven: Bool { true }
+private enum CapAlone: RowOptions {
+  static var haveTargets: Bool { false }
+  static var changeTargets: Bool { false }
+  static var mayCap: Bool { true }
+}
+
+private enum AnyOptions: RowOptions {
+  static var haveTargets: Bool { true }
+  static var changeTargets: Bool { true }
+  static var mayCap: Bool { true }
 }
 
 @inline(never)
-private func generalSums<V: KernelVector, Options: TargetOptions>(
+private func generalSums<V: KernelVector, Options: RowOptions>(
   _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: inout SoftmaxRow<V.Lane>,
   _ waiting: inout SoftmaxRow<V.Lane>,
   _ source: UnsafePointer<V.Lane>, _ segment: Int, _ shift: V.Lane, _ ahead: ReadAhead<V.Lane>?,
@@ -51,7 +67,7 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
 
   @inline(__always)
   func target(_ probabilities: UnsafePointer<V.Lane>?, _ index: Int, _ lanes: Int) -> V {
-    if !Options.areGiven, let probabilities { return loadLanes(probabilities + index, lanes, as: V.self) }
+    if !Options.changeTargets, let probabilities { return loadLanes(probabilities + index, lanes, as: V.self) }
     var target = smoothing
     if let probabilities {
       target = V.multiplyAdd(loadLanes(probabilities + index, lanes, as: V.self), keep, target)
@@ -68,14 +84,16 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
   let (capped, cappedRests) = (UnsafePointer(waiting.capped + start), UnsafePointer(waiting.rests + start))
   let rests = UnsafePointer(row.rests + start)
   let (scale, targetScale) = (V(lane: isWaiting ? waiting.scales[segment] : 0), V(lane: waiting.targetScale))
-  let hasCap = Options.areGiven && arguments.softCap != 0
+  let hasCap = Options.mayCap && (!Options.haveTargets || arguments.softCap != 0)
   let (cap, inverseCap) = softCap(arguments, as: V.self)
   let streams = arguments.streams
 
   @inline(__always)
   func gradient(_ index: Int, _ lanes: Int) -> V {
     let e = loadLanes(waitingExponentials + index, lanes, as: V.self)
-    let value = V.multiplyAdd(e, scale, targetScale * target(waitingProbabilities, index, lanes))
+    let value =
+      Options.haveTargets
+      ? V.multiplyAdd(e, scale, targetScale * target(waitingProbabilities, index, lanes)) : e * scale
     guard hasCap else { return value }
     return value
       * softCapSlope(
@@ -94,20 +112,24 @@ private func generalSums<V: KernelVector, Options: TargetOptions>(
     if hasCap { shifted = shifted + loadLanes(rests + index, lanes, as: V.self) }
     let e = V.exp(ofSummand: shifted)
     sum.lanes = sum.lanes + e
-    var target = target(probabilities, index, lanes)
-    if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
-    // A target of 0 counts 0 even on −∞.
-    linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
-    targetSum.lanes = targetSum.lanes + target
+    if Options.haveTargets {
+      var target = target(probabilities, index, lanes)
+      if lanes < V.laneCount { target = zero.replacing(with: target, where: V.first(lanes)) }
+      // A target of 0 counts 0 even on −∞.
+      linear.lanes = linear.lanes + (target * shifted).replacing(with: zero, where: target .== zero)
+      targetSum.lanes = targetSum.lanes + target
+      if let probabilities { prefetch(after: probabilities + index) }
+    }
     storeLanes(e, rowExponentials + index, lanes)
     largest = next.larger(largest, at: index, isCommon: isCommon)
-    if let probabilities { prefetch(after: probabilities + index) }
   }
   @inline(__always)
   func flush() {
     sum.flush()
-    linear.flush()
-    targetSum.flush()
+    if Options.haveTargets {
+      linear.flush()
+      targetSum.flush()
+    }
   }
   takeSteps(
     count, writing: output, streams: streams, &partialLine, ahead, as: V.self, step, flush: flush,

@@ -12,13 +12,24 @@ import BatchLossKernelInterface
 /// for the sake of the slope.
 @inline(__always)
 func softCapped<V: KernelVector>(_ x: V, _ cap: V) -> (high: V, low: V) {
+  let (t, decay) = softCapFirstStage(x, cap)
+  return softCapped(x, cap, t, decay)
+}
+
+/// |x|/c and e^(−2|x|/c).
+@inline(__always)
+private func softCapFirstStage<V: KernelVector>(_ x: V, _ cap: V) -> (t: V, decay: V) {
+  let t = x.magnitude / cap
+  return (t, V.exp(nonPositive: V(lane: 0) - (t + t)))
+}
+
+@inline(__always)
+private func softCapped<V: KernelVector>(_ x: V, _ cap: V, _ t: V, _ decay: V) -> (high: V, low: V) {
   let (zero, one) = (V(lane: 0), V(lane: 1))
   let isFloat = V.Lane.self == Float.self
   let magnitude = x.magnitude
-  let t = magnitude / cap
   let isLarge = one .< t
   let square = t * t
-  let decay = V.exp(nonPositive: zero - (t + t))
   let numerator = V.multiplyAdd(square + V(189), square, V(3465))
   let denominator = V.multiplyAdd(V.multiplyAdd(square + V(210), square, V(4725)), square, V(10395))
   let quotient =
@@ -59,23 +70,53 @@ func softCap<V: KernelVector>(_ arguments: SoftmaxCrossEntropyArguments<V.Lane>,
   return (V(lane: cap), V(1 / widen(cap)))
 }
 
-/// c·tanh(x/c) of every element, and what each lacks. Not inlined, or its two dozen constants would be loaded for every
-/// segment of any row.
+/// c·tanh(x/c) of every element, and what each lacks; and the largest, −∞ when there is none but NaN.
+///
+/// The first stages are four vectors ahead, and wait where the results go: see `plainInTwoStages`. Not inlined, or its two
+/// dozen constants would be loaded for every segment of any row.
 @inline(never)
 func capLogits<V: KernelVector>(
   _ source: UnsafePointer<V.Lane>, _ destination: UnsafeMutablePointer<V.Lane>,
   _ rests: UnsafeMutablePointer<V.Lane>, _ count: Int, _ cap: V
-) {
+) -> V.Lane {
   @inline(__always)
-  func step(_ index: Int, _ lanes: Int) {
-    let (capped, rest) = softCapped(loadLanes(source + index, lanes, as: V.self), cap)
+  func takeFirstStage(_ index: Int, _ lanes: Int) {
+    let (t, decay) = softCapFirstStage(loadLanes(source + index, lanes, as: V.self), cap)
+    storeLanes(t, destination + index, lanes)
+    storeLanes(decay, rests + index, lanes)
+  }
+  let lowest = V(lane: -.infinity)
+  var largest = lowest
+  @inline(__always)
+  func takeSecondStage(_ index: Int, _ lanes: Int) {
+    let t = loadLanes(UnsafePointer(destination) + index, lanes, as: V.self)
+    let decay = loadLanes(UnsafePointer(rests) + index, lanes, as: V.self)
+    let (capped, rest) = softCapped(loadLanes(source + index, lanes, as: V.self), cap, t, decay)
     storeLanes(capped, destination + index, lanes)
     storeLanes(rest, rests + index, lanes)
+    let counted = lanes < V.laneCount ? lowest.replacing(with: capped, where: V.first(lanes)) : capped
+    largest = .maximum(largest, counted)
   }
+  let whole = count & -V.laneCount
+  let ahead = min(4 * V.laneCount, whole)
   var index = 0
-  while index + V.laneCount <= count {
-    step(index, V.laneCount)
+  while index < ahead {
+    takeFirstStage(index, V.laneCount)
     index += V.laneCount
   }
-  if index < count { step(index, count - index) }
+  index = 0
+  while index < whole - ahead {
+    takeFirstStage(index + ahead, V.laneCount)
+    takeSecondStage(index, V.laneCount)
+    index += V.laneCount
+  }
+  while index < whole {
+    takeSecondStage(index, V.laneCount)
+    index += V.laneCount
+  }
+  if index < count {
+    takeFirstStage(index, count - index)
+    takeSecondStage(index, count - index)
+  }
+  return largest.largest
 }

@@ -281,20 +281,23 @@ private func segmentedSums<V: KernelVector>(
   var segment = 0
   while start < columns {
     let count = min(size, columns - start)
+    var maximum: V.Lane
     if hasCap {
-      capLogits(
+      maximum = capLogits(
         row.logits + start, row.capped + start, row.rests + start, count, softCap(arguments, as: V.self).cap)
+    } else if ahead.start == source + start {
+      maximum = ahead.largest
+    } else {
+      maximum = largestElement(source + start, count, as: V.self)
     }
-    var maximum =
-      ahead.start == source + start ? ahead.largest : largestElement(source + start, count, as: V.self)
     maxima[segment] = maximum
     // A segment of nothing but −∞ has exponentials of 0, not NaN.
     if maximum == -.infinity { maximum = 0 }
     if start == 0 { result.pivot = maximum }
-    let next = nextSegment(arguments, index, end: start + count, source, as: V.self)
+    let next = nextSegment(arguments, index, end: start + count, row.logits, as: V.self)
     let sums = segmentSums(
       arguments, &row, &waiting, source, segment, shift: maximum, ahead: next, &partialLine, as: V.self)
-    // Capped logits lie at the same place for every other row.
+    // Not the maximum of capped ones.
     if !hasCap { ahead = (next.start, sums.nextLargest) }
     result.linear += sums.linear
     if sums.targetSum != 0 { result.linear += sums.targetSum * (Double(maximum) - Double(result.pivot)) }
@@ -439,17 +442,15 @@ private func writeLast<V: KernelVector, Form: RowForm>(
 /// fills a vector, the first vector of this row, whose maximum will not be asked for.
 @inline(__always)
 private func nextSegment<V: KernelVector>(
-  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, end: Int, _ source: UnsafePointer<V.Lane>,
+  _ arguments: SoftmaxCrossEntropyArguments<V.Lane>, _ row: Int, end: Int, _ logits: UnsafePointer<V.Lane>,
   as: V.Type
 ) -> ReadAhead<V.Lane> {
   let segment = arguments.segmentSize
-  if arguments.softCap == 0 {
-    if end + V.laneCount <= arguments.columns {
-      return ReadAhead(start: source + end, count: min(segment, arguments.columns - end), as: V.self)
-    }
-    if end == arguments.columns, row + 1 < arguments.rows {
-      return ReadAhead(start: source + arguments.logitsStride, count: min(segment, arguments.columns), as: V.self)
-    }
+  if end + V.laneCount <= arguments.columns {
+    return ReadAhead(start: logits + end, count: min(segment, arguments.columns - end), as: V.self)
   }
-  return ReadAhead(start: source, count: V.laneCount, as: V.self)
+  if end == arguments.columns, row + 1 < arguments.rows {
+    return ReadAhead(start: logits + arguments.logitsStride, count: min(segment, arguments.columns), as: V.self)
+  }
+  return ReadAhead(start: logits, count: V.laneCount, as: V.self)
 }
