@@ -194,7 +194,10 @@ class Comparison:
                 except ParticipantError as error:
                     self.fail(participant.label, str(error))
             if OURS in children and self.workload.plain:
-                children[PLAIN] = self.plain_child(self.workload.plain)
+                try:
+                    children[PLAIN] = self.plain_child(self.workload.plain)
+                except ParticipantError as error:
+                    note(f"  {PLAIN}: {error}")
             self.time(children)
         return {
             "shape": dict(self.dimensions),
@@ -270,7 +273,7 @@ class Comparison:
         return child
 
     def plain_child(self, plain: Workload) -> Child:
-        """Ours without the options, checked in a row of its own."""
+        """Ours without the options. Its values are checked where it is the workload."""
         (self.scratch / "plain").mkdir()
         child = self.pool.child(ours(self.options.bench, PLAIN))
         inputs = plain.save_inputs(self.scratch / "plain", self.dimensions)
@@ -301,6 +304,8 @@ class Comparison:
                     work.clear()
 
         times, failed = interleave(children, self.options.repeat, self.options.warmup, measure_machine)
+        if PLAIN in failed:
+            note(f"  {PLAIN}: {failed.pop(PLAIN)}")
         for label, reason in failed.items():
             self.fail(label, reason)
         if (plain := times.pop(PLAIN, None)) and OURS in times:

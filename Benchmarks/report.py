@@ -209,9 +209,8 @@ def plain(name: str, entry: Entry) -> str:
         errors = f"errors {scientific(p.get('cost_error'))} {scientific(p.get('gradient_error'))}"
         figures = f"{p['median_ms']:10.3f} ms  min {p['min_ms']:10.3f}  ±{percent(p['spread']):>5}"
         lines.append(f"  {label:24} {figures} {ratio}  {mebibytes(p['peak_rss_bytes'])} MiB  {errors}")
-    if entry.get("plain"):
-        plain = entry["plain"]
-        lines.append(f"  {'plain':24} {plain['median_ms']:10.3f} ms  ours {times(plain['ratio'])}")
+    if beside := entry.get("plain"):
+        lines.append(f"  {'plain':24} {beside['median_ms']:10.3f} ms  ours {times(beside['ratio'])}")
     if entry.get("limit"):
         lines.append(f"  {'limit':24} {entry['limit']['limit_ms']:10.3f} ms  {percent(fraction_of_limit(entry))}")
     return "\n".join(lines)

@@ -7,7 +7,8 @@ import Testing
 /// rows begin in lines and pages. What is kept of a row takes the place of what was kept of the one before.
 @Suite struct StreamedRowTests {
   private static let widths =
-    Array(1...40) + [63, 64, 65, 66, 79, 80, 100, 129, 200, 255, 513, 530, 1000, 2049, 4100, 8201]
+    Array(1...40) + [63, 64, 65, 66, 79, 80, 100, 129, 192, 200, 255, 513, 530, 1000, 1024, 1025, 1041]
+    + [2047, 2048, 2049, 2050, 4100, 8201]
 
   @Test(arguments: InstructionSet.available)
   func klDivergence(_ level: InstructionSet) {

@@ -123,6 +123,8 @@ package struct SoftmaxProblem: Sendable {
     let logSumExp = logSum + largest
 
     var (loss, mass, terms) = (0.0, 0.0, 0.0)
+    // What the sum of the loss rounds away: more than kernels, which add in lanes.
+    var lost = 0.0
     var targets = [Double](repeating: 0, count: columns)
     for k in 0..<columns {
       var target: Double =
@@ -135,11 +137,15 @@ package struct SoftmaxProblem: Sendable {
       targets[k] = target
       mass += target
       guard target != 0 else { continue }
-      loss += target * (logSum - (z[k] - largest))
+      let term = target * (logSum - (z[k] - largest))
+      let added = loss + term
+      lost += abs(loss) < abs(term) ? (term - added) + loss : (loss - added) + term
+      loss = added
       terms += abs(target * (z[k] - largest))
     }
     // A distribution that is none leaves no number in the row.
     if logSum.isNaN { loss = .nan }
+    if lost.isFinite { loss += lost }
     loss += zLoss * logSumExp * logSumExp
 
     let roundings = RowwiseReference.roundings

@@ -42,7 +42,11 @@ struct SoftmaxEvaluationTests {
     for rows in [1, 7, 8, 9, 15, 16, 17, 33] { try checkWidth(rows: rows, columns: columns) }
   }
 
-  @Test("Wide rows", arguments: [65, 79, 80, 81, 100, 127, 255, 256, 257, 1000, 4095, 4096, 4097, 5000, 8193])
+  @Test(
+    "Wide rows",
+    arguments: [
+      65, 79, 80, 81, 100, 127, 192, 255, 256, 257, 1000, 1024, 1025, 2048, 2050, 4095, 4096, 4097, 5000, 8193,
+    ])
   func wideRows(_ columns: Int) throws { try checkWidth(rows: columns > 4000 ? 2 : 5, columns: columns) }
 
   @Test("Very wide rows", arguments: [40_000, 200_000])
