@@ -210,8 +210,8 @@ func exponentialSum<V: KernelVector, Row: WaitingRow>(
   while start < count {
     let stretch = min(start + sumStretch(V.self), count)
     if shift == -.infinity {
-      // A quarter of a stretch is guess enough, unless there is nothing in it.
-      let guess = largestElement(source + start, min(stretch - start, sumStretch(V.self) / 4), as: V.self)
+      // An eighth of a stretch is guess enough, unless there is nothing in it.
+      let guess = largestElement(source + start, min(stretch - start, sumStretch(V.self) / 8), as: V.self)
       shift = guess == -.infinity ? largestElement(source + start, stretch - start, as: V.self) : guess
     }
     // Nothing but −∞ has exponentials of 0, not NaN.
