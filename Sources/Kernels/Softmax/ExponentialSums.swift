@@ -174,8 +174,8 @@ func exponentialSum<V: KernelVector>(
   return (sum.total, ahead.largest(largest, end: count))
 }
 
-/// Elements that are added lane by lane before float64 takes over. `exponentialsBesideLabel` repeats the
-/// sum of a stretch.
+/// Elements that are added lane by lane before float64 takes over. `exponentialsBesideLabel` repeats the sum
+/// of a stretch.
 @inline(__always)
 func sumStretch<V: KernelVector>(_: V.Type) -> Int { 64 * V.laneCount }
 

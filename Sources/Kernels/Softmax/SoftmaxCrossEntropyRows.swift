@@ -23,7 +23,7 @@ func softmaxCrossEntropyRows<V: KernelVector>(
 }
 
 /// What is known of rows when the code is compiled: with a thousand classes a third of all instructions was outside the
-/// loop, most of them for what only other rows have.
+/// loop, much of it for what only other rows have.
 private protocol RowForm {
   /// Whether they are one segment, without a soft cap.
   static var isOneSegment: Bool { get }
